@@ -6,6 +6,7 @@ on first use, so that `import palate` costs no torch.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -13,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from palate.config import RunConfig, load_config
     from palate.records import Completion, Example, Message
-    from palate.train.run import Run, train
+    from palate.run import Run, train
 
 _HOMES = {
     "RunConfig": "palate.config",
@@ -21,19 +22,17 @@ _HOMES = {
     "Completion": "palate.records",
     "Example": "palate.records",
     "Message": "palate.records",
-    "Run": "palate.train.run",
-    "train": "palate.train.run",
+    "Run": "palate.run",
 }
 
 __all__ = ["Completion", "Example", "Message", "Run", "RunConfig", "load_config", "train"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":  # a room that can be called: see palate/train/__init__.py
+        return import_module("palate.train")
     if name not in _HOMES:
         raise AttributeError(f"module 'palate' has no attribute '{name}'")
-    from importlib import import_module
-
-    # `palate.train` is both a room and the function everybody calls: the function wins.
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -195,8 +195,8 @@ class EvaluateConfig(Section):
     rule: str | None = Field(
         None,
         description="Rule that scores an answer, as `module:function` or `file.py:function`; it "
-        "takes the answer's text and returns a `palate.judge.rules.RuleResult`, or a number in "
-        "[0, 1].",
+        "takes the prompt's messages and the answer's text and returns a "
+        "`palate.judge.rules.RuleResult`, a bool, or a number in [0, 1].",
     )
     max_new_tokens: int = Field(128, ge=1, description="Longest sampled answer, in tokens.")
     temperature: float = Field(0.8, ge=0, description="Sampling temperature; 0 is greedy.")
