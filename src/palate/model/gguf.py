@@ -7,7 +7,6 @@ the weights, and saved to the cache under the file's hash.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,7 +15,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-_CHUNK = 2**22
+from palate.durable import file_hash
+
 # Raised when what is written to the cache changes, so that old entries are not read.
 _CACHE_VERSION = 1
 
@@ -24,15 +24,6 @@ _CACHE_VERSION = 1
 def cache_root() -> Path:
     """`$PALATE_CACHE`, or `~/.cache/palate`."""
     return Path(os.environ.get("PALATE_CACHE") or Path.home() / ".cache" / "palate")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            sha.update(chunk)
-    return sha.hexdigest()
 
 
 def convert(path: Path) -> Path:

@@ -1,0 +1,117 @@
+"""Writing so that a reader, after any crash, finds the old content or the new, never half.
+
+Files: written beside, flushed to the disk, renamed over. Folders: filled under a
+hidden name, listed with checksums in a manifest, renamed into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+_CHUNK = 2**22
+
+
+class Damaged(ValueError):
+    """A folder whose files do not match its manifest."""
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as a whole (UTF-8)."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file as a whole."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def commit_folder(target: Path, fill: Callable[[Path], None], extra: dict[str, Any]) -> None:
+    """Make `target` by filling a hidden folder beside it and renaming it into place.
+
+    `fill` writes the files; the manifest gets `extra` and every file's checksum. A folder
+    that is there already is replaced. After an error nothing is left behind and what
+    was there before still stands.
+    """
+    scratch = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        fill(scratch)
+        files = sorted(p for p in scratch.rglob("*") if p.is_file())
+        sums = {str(p.relative_to(scratch)): file_hash(p) for p in files}
+        for path in files:
+            _sync_file(path)
+        write_json(scratch / MANIFEST, {**extra, "files": sums})
+        if target.exists():
+            old = target.with_name(f".{target.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            scratch.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            scratch.rename(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """The manifest, after every file was checked; raises `Damaged` naming the first bad one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sums = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder}: no readable manifest ({error})") from error
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.is_file():
+            raise Damaged(f"{folder}: {name} is missing")
+        if file_hash(path) != expected:
+            raise Damaged(f"{folder}: {name} does not match its checksum")
+    return manifest  # type: ignore[no-any-return]
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries (renames) to the disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

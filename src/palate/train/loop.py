@@ -1,0 +1,210 @@
+"""The loop: batches in order, a step each, and what is measured and saved on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.config import OptimConfig, TrainConfig
+from palate.losses.batch import State
+from palate.losses.registry import Method
+from palate.model.adapters import trainable
+from palate.model.policy import Policy
+from palate.tokens.render import Rendered
+from palate.tokens.sampler import Sampler, cut
+from palate.train import checkpoint
+from palate.train.metrics import Averages, MetricsFile
+from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
+from palate.train.step import ReferenceLookup, StepResult, compute_step, pack
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and saved a checkpoint first."""
+
+    def __init__(self, step: int, folder: Path) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+        self.folder = folder
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rendered examples and their reference's log-probs."""
+
+    examples: Sequence[Rendered]
+    reference: ReferenceLookup | None
+
+
+@dataclass(slots=True)
+class Watcher:
+    """How the outside follows and stops a run. All callbacks are cheap and optional."""
+
+    on_step: Callable[[int, int, dict[str, float]], None] = lambda step, total, means: None
+    on_heldout: Callable[[int, dict[str, float]], None] = lambda step, means: None
+    on_note: Callable[[str], None] = lambda text: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All that training needs, decided before it starts."""
+
+    policy: Policy
+    method: Method
+    params: Any
+    train: Split
+    heldout: Split
+    optim: OptimConfig
+    config: TrainConfig
+    lr: float
+    seed: int
+    folder: Path
+
+
+@dataclass(slots=True)
+class Progress:
+    """Totals of a run so far."""
+
+    steps: int = 0
+    examples: int = 0
+    unique_tokens: int = 0
+    path_tokens: int = 0
+    seconds: float = 0.0
+    heldout: dict[str, float] = field(default_factory=dict)
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        """Count one step."""
+        self.examples += result.examples
+        self.unique_tokens += result.unique_tokens
+        self.path_tokens += result.path_tokens
+        self.seconds += seconds
+
+
+def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
+    """Train to the end, or to the first request to stop (raises `Interrupted`)."""
+    weights = trainable(task.policy)
+    optimizer = make_adamw(weights, task.optim, task.lr)
+    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    total = sampler.total_steps(task.config.epochs, task.config.max_steps)
+    metrics = MetricsFile(task.folder / "metrics.jsonl")
+    first, state = _start(task, weights, optimizer, metrics, resume, watch)
+    progress = Progress(steps=first)
+    averages, tokens, since = Averages(), 0, time.perf_counter()
+    if first == 0:
+        _measure(task, state, 0, metrics, progress, watch)
+    for index in range(first, total):
+        began = time.perf_counter()
+        result, norm, lr = _optimizer_step(task, sampler, index, total, weights, optimizer, state)
+        state, step = result.state, index + 1
+        averages.add(result.metrics)
+        progress.add(result, time.perf_counter() - began)
+        tokens += result.unique_tokens
+        progress.steps = step
+        if step % task.config.log_every == 0 or step == total:
+            means = {**averages.read(), "loss": float(result.loss), "lr": lr, "grad_norm": norm}
+            now = time.perf_counter()
+            line = {"kind": "train", "step": step, "epoch": step / sampler.steps_per_epoch}
+            sizes = {"unique_tokens": result.unique_tokens, "path_tokens": result.path_tokens}
+            metrics.append({**line, **means, **sizes, "seconds": now - since})
+            watch.on_step(step, total, {**means, "tokens_per_second": tokens / (now - since)})
+            tokens, since = 0, now
+        if task.config.eval_every and step % task.config.eval_every == 0 and step < total:
+            _measure(task, state, step, metrics, progress, watch)
+            since = time.perf_counter()
+        stop = watch.should_stop()
+        if _due(step, total, task.config.save_every) or stop:
+            checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep)
+        if stop and step < total:
+            raise Interrupted(step, task.folder)
+    _measure(task, state, total, metrics, progress, watch)
+    return progress
+
+
+def heldout_means(task: Task, state: State) -> dict[str, float]:
+    """Loss and metrics over the held-out examples; they share everything they can."""
+    split = task.heldout
+    share = task.policy.layout == "tree"
+    averages = Averages()
+    rows = range(len(split.examples))
+    budget = task.config.tokens_per_microbatch
+    batches = pack(
+        split.examples,
+        rows,
+        cut(split.examples, rows, budget, share=share),
+        share=share,
+        device=task.policy.device,
+    )
+    result = compute_step(
+        task.policy, task.method, task.params, batches, split.reference, state, backward=False
+    )
+    averages.add(result.metrics)
+    return {**averages.read(), "loss": float(result.loss)}
+
+
+def _optimizer_step(
+    task: Task,
+    sampler: Sampler,
+    index: int,
+    total: int,
+    weights: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: State,
+) -> tuple[StepResult, float, float]:
+    rows = sampler.batch(index)
+    share = task.policy.layout == "tree"
+    cuts = cut(task.train.examples, rows, task.config.tokens_per_microbatch, share=share)
+    batches = pack(task.train.examples, rows, cuts, share=share, device=task.policy.device)
+    lr = lr_at(index, total, task.optim, task.lr)
+    set_lr(optimizer, lr)
+    optimizer.zero_grad(set_to_none=True)
+    result = compute_step(
+        task.policy, task.method, task.params, batches, task.train.reference, state
+    )
+    norm = clip_gradients(weights.values(), task.optim.clip)
+    optimizer.step()
+    return result, norm, lr
+
+
+def _start(
+    task: Task,
+    weights: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    metrics: MetricsFile,
+    resume: bool,
+    watch: Watcher,
+) -> tuple[int, State]:
+    """The step to begin with and the method's state, from a checkpoint where one is wanted."""
+    fresh = task.method.initial_state(task.params) if task.method.initial_state else {}
+    found = checkpoint.load_latest(_root(task), weights, optimizer) if resume else None
+    if found is None:
+        return 0, fresh
+    for damage in found.passed_over:
+        watch.on_note(f"passed over a damaged checkpoint: {damage}")
+    watch.on_note(f"continuing after step {found.step}, from {found.folder}")
+    metrics.cut_after(found.step)
+    return found.step, found.state
+
+
+def _measure(
+    task: Task, state: State, step: int, metrics: MetricsFile, progress: Progress, watch: Watcher
+) -> None:
+    if not task.heldout.examples:
+        return
+    means = heldout_means(task, state)
+    line = {"kind": "heldout", "step": step, "n": len(task.heldout.examples)}
+    metrics.append({**line, **means})
+    progress.heldout = means
+    watch.on_heldout(step, means)
+
+
+def _due(step: int, total: int, every: int) -> bool:
+    return step == total or (every > 0 and step % every == 0)
+
+
+def _root(task: Task) -> Path:
+    return task.folder / "checkpoints"

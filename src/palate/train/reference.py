@@ -1,0 +1,175 @@
+"""The reference's log-probs: computed once, kept on disk, and never served stale.
+
+The cache's key holds everything the values depend on: the token ids and masks, the
+reference's weights, the compute precision, the layout and its version, the kind of
+device. It does not hold β, the loss or the run's folder, so changing those costs
+nothing. Values are per token in fp32, so that a log-ratio is a sum of per-token
+differences and is exactly 0 where the policy equals the reference.
+
+Shards are written as they are computed, each with a checksum; the manifest comes last.
+A killed pass goes on where it stopped, and a damaged shard is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from palate.durable import Damaged, commit_folder, verify_folder, write_json
+from palate.model.policy import Policy
+from palate.tokens.render import Rendered
+from palate.tokens.sampler import cut
+from palate.tokens.tree import MIN_SHARED, build_forest
+from palate.train.step import MicroBatch
+
+# Raised whenever the same inputs would give other bits: attention, layout, head.
+LAYOUT_VERSION = 1
+_SHARD_TOKENS = 32_768
+
+
+class ReferenceLogps:
+    """log π_ref of every supervised token of every example, in memory."""
+
+    def __init__(self, by_row: Sequence[Tensor]) -> None:
+        self.by_row = list(by_row)
+
+    def __call__(self, micro: MicroBatch) -> Tensor:
+        """Values [N] in the order of the micro-batch's forest."""
+        values = torch.cat([self.by_row[row] for row in micro.rows])
+        return values.to(micro.forest.ids_T.device, non_blocking=True)
+
+
+class LiveReference:
+    """Computes the reference at every step: the same model with adapters off, or a frozen copy."""
+
+    def __init__(
+        self, reference: Policy, switch: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self.reference = reference
+        self.switch = switch
+
+    @torch.no_grad()
+    def __call__(self, micro: MicroBatch) -> Tensor:
+        """Values [N] in the order of the micro-batch's forest, without gradient."""
+        with self.switch():
+            return self.reference(micro.forest).token_logps_N
+
+
+def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str:
+    """SHA-256 of everything the values depend on, in hex."""
+    sha = hashlib.sha256()
+    facts = {
+        "weights": weights,
+        "precision": policy.precision,
+        "layout": policy.layout,
+        "layout_version": LAYOUT_VERSION,
+        "min_shared": MIN_SHARED,
+        "device": policy.device.type,
+    }
+    sha.update(json.dumps(facts, sort_keys=True).encode())
+    for example in examples:
+        for branch in example.branches:
+            ids = torch.tensor(list(branch.ids), dtype=torch.int64)
+            mask = torch.tensor(list(branch.mask), dtype=torch.uint8)
+            sha.update(len(ids).to_bytes(8, "little"))
+            sha.update(memoryview(ids.numpy()))
+            sha.update(memoryview(mask.numpy()))
+        sha.update(b"|")
+    return sha.hexdigest()
+
+
+def cached_reference(
+    policy: Policy,
+    switch: Callable[[], AbstractContextManager[None]],
+    examples: Sequence[Rendered],
+    folder: Path,
+    *,
+    weights: str,
+    budget: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> ReferenceLogps:
+    """Read the cache below `folder`, computing and writing what is not there.
+
+    `weights` is the hash of the reference's weights; `advance` is told how many examples
+    are done.
+    """
+    home = folder / cache_key(examples, weights, policy)[:32]
+    share = policy.layout == "tree"
+    shards = _shards(examples, cut(examples, range(len(examples)), budget, share=share))
+    by_row: dict[int, Tensor] = {}
+    for number, cuts in enumerate(shards):
+        path = home / f"shard-{number:05d}"
+        found = _read(path, examples, cuts)
+        if found is None:
+            with switch():
+                found = _compute(policy, examples, cuts, share)
+            _write(path, found)
+        by_row.update(found)
+        advance(sum(len(rows) for rows in cuts))
+    if not (home / "complete.json").is_file():
+        write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
+    return ReferenceLogps([by_row[row] for row in range(len(examples))])
+
+
+def supervised_tokens(example: Rendered) -> int:
+    """Tokens that are trained on, over all completions of an example."""
+    return sum(sum(branch.mask) for branch in example.branches)
+
+
+def _shards(examples: Sequence[Rendered], cuts: list[list[int]]) -> list[list[list[int]]]:
+    """Consecutive micro-batches joined into files of a sensible size."""
+    shards: list[list[list[int]]] = []
+    room = 0
+    for rows in cuts:
+        tokens = sum(supervised_tokens(examples[row]) for row in rows)
+        if not shards or tokens > room:
+            shards.append([])
+            room = _SHARD_TOKENS
+        shards[-1].append(rows)
+        room -= tokens
+    return shards
+
+
+@torch.no_grad()
+def _compute(
+    policy: Policy, examples: Sequence[Rendered], cuts: list[list[int]], share: bool
+) -> dict[int, Tensor]:
+    found: dict[int, Tensor] = {}
+    for rows in cuts:
+        branches = [branch for row in rows for branch in examples[row].branches]
+        forest = build_forest(branches, share=share).to(policy.device)
+        values = policy(forest).token_logps_N.float().cpu()
+        sizes = [supervised_tokens(examples[row]) for row in rows]
+        found.update(zip(rows, (v.clone() for v in values.split(sizes)), strict=True))
+    return found
+
+
+def _write(path: Path, found: dict[int, Tensor]) -> None:
+    tensors = {str(row): values for row, values in found.items()}
+    commit_folder(path, lambda to: save_file(tensors, to / "logps.safetensors"), {})
+
+
+def _read(
+    path: Path, examples: Sequence[Rendered], cuts: list[list[int]]
+) -> dict[int, Tensor] | None:
+    """A shard's values, or None where it is absent, damaged or of another cut."""
+    if not path.is_dir():
+        return None
+    try:
+        verify_folder(path)
+    except Damaged:
+        return None
+    stored = {int(name): tensor for name, tensor in load_file(path / "logps.safetensors").items()}
+    rows = [row for group in cuts for row in group]
+    if set(stored) != set(rows):
+        return None
+    if any(len(stored[row]) != supervised_tokens(examples[row]) for row in rows):
+        return None
+    return stored
