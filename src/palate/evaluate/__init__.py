@@ -1,0 +1,1 @@
+"""Proof that the model is better: sampled answers, intervals, and the report page."""
