@@ -1,0 +1,109 @@
+"""Filters: what is dropped from pairs and demonstrations, and under which reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from palate.curate.rejects import OnReject, Reason, reject
+from palate.records import Completion, Example
+
+Check = Callable[[Example], Reason | None]
+
+
+def apply_filters(
+    examples: Sequence[Example],
+    on_reject: OnReject,
+    *,
+    keep_truncated: bool = False,
+    check: Check | None = None,
+) -> list[Example]:
+    """The examples that pass every filter, in their order.
+
+    In this order: ``empty-answer``, ``equal-answers``, ``provider-error`` (content filter),
+    ``truncated`` (the answer to be learned hit the length limit; off with `keep_truncated`),
+    ``contradictory`` (the same two answers ranked both ways: both go), ``duplicate`` (the first
+    stays), and last whatever `check` names: it returns (reason, detail) or None, and is how
+    the caller measures with a tokenizer, which this room does not know.
+    """
+    sound: list[Example] = []
+    for example in examples:
+        found = _own_fault(example, keep_truncated)
+        if found is None:
+            sound.append(example)
+        else:
+            on_reject(reject(example, *found))
+    left = _without_duplicates(_without_contradictions(sound, on_reject), on_reject)
+    if check is None:
+        return left
+    out: list[Example] = []
+    for example in left:
+        found = check(example)
+        if found is None:
+            out.append(example)
+        else:
+            on_reject(reject(example, *found))
+    return out
+
+
+def _own_fault(example: Example, keep_truncated: bool) -> Reason | None:
+    completions = _compared(example)
+    if any(_is_empty(completion) for completion in completions):
+        return "empty-answer", "an answer is empty"
+    if example.verdict is not None and completions[0].content_key == completions[1].content_key:
+        return "equal-answers", "the chosen and the rejected answer are the same"
+    if any(completion.finish_reason == "content_filter" for completion in completions):
+        return "provider-error", "the provider's content filter cut an answer"
+    if not keep_truncated and any(c.finish_reason == "length" for c in _learned(example)):
+        return "truncated", "the answer to be learned stops at the length limit"
+    return None
+
+
+def _compared(example: Example) -> Sequence[Completion]:
+    if example.verdict is None:
+        return example.completions
+    return example.chosen, example.rejected
+
+
+def _learned(example: Example) -> Sequence[Completion]:
+    """The answers that training makes more likely; a rejected one may well be cut off."""
+    if example.verdict is not None:
+        return (example.chosen,)
+    return [c for c in example.completions if c.label is not False]
+
+
+def _is_empty(completion: Completion) -> bool:
+    turns = [m for m in completion.messages if m.role == "assistant"]
+    return not any(m.content.strip() or m.tool_calls for m in turns)
+
+
+def _ranking(example: Example) -> tuple[str, ...]:
+    """Equal for examples that say the same: the prompt, and the answers in their rank."""
+    return example.prompt_key, *(completion.content_key for completion in _compared(example))
+
+
+def _without_contradictions(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:
+    said = {_ranking(example) for example in examples if example.verdict is not None}
+    out: list[Example] = []
+    for example in examples:
+        ranking = _ranking(example)
+        if example.verdict is not None and (ranking[0], ranking[2], ranking[1]) in said:
+            detail = "another row ranks the same two answers the other way round"
+            on_reject(reject(example, "contradictory", detail))
+        else:
+            out.append(example)
+    return out
+
+
+def _without_duplicates(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:
+    first: dict[tuple[str, ...], Example] = {}
+    out: list[Example] = []
+    for example in examples:
+        ranking = _ranking(example)
+        if ranking in first:
+            where = first[ranking].provenance[:1]
+            same = f" of {where[0].source}:{where[0].line}" if where else ""
+            on_reject(reject(example, "duplicate", f"a copy{same}"))
+        else:
+            first[ranking] = example
+            out.append(example)
+    return out

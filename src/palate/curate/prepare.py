@@ -1,0 +1,128 @@
+"""From a data section of a recipe to examples that can be trained on, in one call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from palate.config import DataConfig
+from palate.curate.demonstrations import make_demonstrations
+from palate.curate.filters import Check, apply_filters
+from palate.curate.funnel import Funnel
+from palate.curate.pairing import make_pairs
+from palate.curate.rejects import reject
+from palate.curate.split import split
+from palate.ingest import IngestError, read_examples
+from palate.records import Example, Message, Reject, digest
+
+PROGRESS_EVERY = 100
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What training learns from and is measured on, what was left out, and the count of it all."""
+
+    train: list[Example]
+    heldout: list[Example]
+    rejects: list[Reject]
+    funnel: Funnel
+
+
+@dataclass(slots=True)
+class _Tally:
+    """All rejects, and those of the stage at hand by reason."""
+
+    rejects: list[Reject] = field(default_factory=list)
+    stage: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, found: Reject) -> None:
+        self.rejects.append(found)
+        self.stage[found.reason] += 1
+
+    def take(self) -> Counter[str]:
+        """The stage's counts; the next stage begins at zero."""
+        counts, self.stage = self.stage, Counter()
+        return counts
+
+
+def prepare(
+    config: DataConfig,
+    seed: int,
+    check: Check | None = None,
+    shape: Literal["pair", "demonstration"] = "pair",
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read, pair, filter, limit and split, with every drop counted.
+
+    `check` is asked about each example last and returns (reason, detail) for one that cannot
+    be used, for instance because the model cannot read that many tokens. `progress` gets
+    (stage, rows so far). Raises `IngestError` with one line if nothing usable remains, and
+    `ValueError` if the split is impossible.
+    """
+    tally, funnel = _Tally(), Funnel()
+    examples = _read(config, tally, funnel, progress or (lambda stage, count: None))
+    if config.system is not None:
+        examples = [with_system(example, config.system) for example in examples]
+    unit = "pairs" if shape == "pair" else "demonstrations"
+    if shape == "pair":
+        prompts = len({example.prompt_key for example in examples})
+        funnel.add("group", prompts, "prompts")
+        examples = make_pairs(examples, tally)
+        funnel.add("pair", len(examples), unit, tally.take())
+    else:
+        examples, origins = make_demonstrations(examples, tally)
+        note = ", ".join(f"{count} from {origin}" for origin, count in origins.most_common())
+        funnel.add("demonstrate", len(examples), unit, tally.take(), note)
+    examples = apply_filters(examples, tally, check=check)
+    funnel.add("filter", len(examples), unit, tally.take())
+    if config.max_pairs is not None:
+        examples = _limited(examples, config.max_pairs, seed, tally)
+        funnel.add("limit", len(examples), unit, tally.take())
+    if not examples:
+        raise IngestError(_nothing_left(config, funnel, shape))
+    train, heldout = split(examples, config.heldout, config.split_by, config.heldout_values, seed)
+    funnel.add("train", len(train), "train")
+    funnel.add("held-out", len(heldout), "held-out")
+    return Prepared(train, heldout, tally.rejects, funnel)
+
+
+def with_system(example: Example, system: str) -> Example:
+    """The example with a system prompt before it, unless it has one (or a developer prompt)."""
+    if any(message.role in {"system", "developer"} for message in example.prompt):
+        return example
+    return replace(example, prompt=(Message("system", system), *example.prompt))
+
+
+def _read(config: DataConfig, tally: _Tally, funnel: Funnel, progress: Progress) -> list[Example]:
+    examples: list[Example] = []
+    for example in read_examples(config.path, config.format, tally):
+        examples.append(example)
+        if len(examples) % PROGRESS_EVERY == 0:
+            progress("read", len(examples))
+    progress("read", len(examples))
+    dropped = tally.take()
+    rows = len({(p.source, p.line) for example in examples for p in example.provenance})
+    funnel.add("read", rows + dropped.total(), "rows read")
+    funnel.add("parse", rows, "usable", dropped)
+    return examples
+
+
+def _limited(examples: Iterable[Example], most: int, seed: int, tally: _Tally) -> list[Example]:
+    """At most `most` examples, drawn by a hash of seed and content, in their order."""
+    listed = list(examples)
+    ranked = sorted(range(len(listed)), key=lambda i: (digest([seed, listed[i].id]), i))
+    kept = set(ranked[:most])
+    for index, example in enumerate(listed):
+        if index not in kept:
+            tally(reject(example, "over-max-pairs", f"data.max_pairs is {most}"))
+    return [example for index, example in enumerate(listed) if index in kept]
+
+
+def _nothing_left(config: DataConfig, funnel: Funnel, shape: str) -> str:
+    paths = config.path if isinstance(config.path, str) else ", ".join(config.path)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in funnel.dropped.items())
+    return f"no usable {shape} in {paths}: {funnel.stages[0].count} rows read; {reasons}"

@@ -1,0 +1,7 @@
+"""Ingest: files of other programs become `Example` records, one module per format."""
+
+from palate.ingest.errors import IngestError
+from palate.ingest.read import read_examples
+from palate.ingest.registry import FORMATS, Format
+
+__all__ = ["FORMATS", "Format", "IngestError", "read_examples"]

@@ -1,0 +1,142 @@
+"""OpenAI chat completions as products log them: request and response, with thumbs.
+
+Read as one line each: request and response merged (`{model, messages, choices, …}`),
+`{request, response}`, `{messages, response}`, and the batch form `{body, response: {body}}`;
+also a whole conversation with its thumb, `{messages, feedback}`, where the thumb speaks about
+the last reply. `palate.ingest.feedback` says which thumbs are read.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from palate.ingest.feedback import FEEDBACK_FIELDS, choice_labels
+from palate.ingest.fields import parse_tools, tags_of
+from palate.ingest.messages import (
+    check_answer,
+    check_prompt,
+    decoded,
+    kind,
+    need,
+    parse_message,
+    parse_messages,
+)
+from palate.records import Completion, Example, RecordError
+
+FIELDS = ("messages", "choices", "request", "response", "body", "feedback", "model", "metadata")
+_TIMES = ("created", "created_at", "timestamp", "time")
+
+
+def sniff(row: dict[str, Any]) -> bool:
+    """Whether the row looks like a request with its response, or a rated conversation."""
+    has = {name for name, value in row.items() if value is not None}
+    if "response" in has and has & {"request", "body", "messages"}:
+        return True
+    if "messages" not in has or has & {"chosen", "rejected"}:
+        return False
+    rated = tags_of(row.get("metadata")).keys() | has
+    return "choices" in has or bool(rated & set(FEEDBACK_FIELDS))
+
+
+def parse(row: dict[str, Any]) -> list[Example]:
+    """One example per row: the request's messages, and one completion per choice."""
+    scopes = _scopes(row)
+    request = next((scope for scope in scopes if scope.get("messages") is not None), row)
+    response = next((scope for scope in scopes if scope.get("choices") is not None), None)
+    for scope in scopes:
+        if scope.get("error"):
+            raise RecordError("provider-error", f"the provider reported {scope['error']!r:.80}")
+    messages = parse_messages(need(request, "messages"), "messages")
+    if response is None:
+        if any(name in row for name in ("response", "choices")):
+            raise RecordError("missing-field", "the response has no choices")
+        prompt, choices = messages[:-1], [{"message": _last(request)}]
+    else:
+        prompt, choices = messages, _choices(response)
+    about_row = [
+        home[name]
+        for scope in scopes
+        for home in (scope, decoded(scope.get("metadata")))
+        if isinstance(home, dict)
+        for name in FEEDBACK_FIELDS
+        if name in home
+    ]
+    labels = choice_labels(choices, about_row)
+    model = next((s["model"] for s in reversed(scopes) if isinstance(s.get("model"), str)), None)
+    tags: dict[str, str] = {}
+    for scope in reversed(scopes):
+        tags |= tags_of(scope.get("metadata"), FEEDBACK_FIELDS)
+    return [
+        Example(
+            prompt=check_prompt(prompt),
+            completions=tuple(
+                _completion(choice, label, model, f"choices[{index}]")
+                for index, (choice, label) in enumerate(zip(choices, labels, strict=True))
+            ),
+            tools=parse_tools(request.get("tools")),
+            tags=tags,
+        )
+    ]
+
+
+def time_of(row: dict[str, Any]) -> str | None:
+    """When the answer was made, as ISO 8601 in UTC where the log gives seconds."""
+    for scope in reversed(_scopes(row)):
+        for name in _TIMES:
+            value = scope.get(name)
+            if isinstance(value, str) and value:
+                return value
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return _iso(value)
+    return None
+
+
+def _iso(seconds: float) -> str | None:
+    # Years 1970 to 9999; anything else is not a time in seconds.
+    if not math.isfinite(seconds) or not 0 <= seconds < 253_402_300_800:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _scopes(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row and the objects it wraps, outermost first: request before response."""
+    scopes = [row]
+    for name in ("request", "body", "response"):
+        inner = decoded(row.get(name))
+        if isinstance(inner, dict):
+            scopes.append(inner)
+            body = decoded(inner.get("body"))
+            if isinstance(body, dict):
+                scopes.append(body)
+    return scopes
+
+
+def _last(request: dict[str, Any]) -> dict[str, Any]:
+    messages = decoded(request["messages"])
+    if not messages:
+        raise RecordError("empty-prompt", "'messages' is empty")
+    last: dict[str, Any] = messages[-1]
+    return last
+
+
+def _choices(response: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = decoded(response["choices"])
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise RecordError("wrong-type", f"'choices' is {kind(choices)}, not a list of objects")
+    if not choices:
+        raise RecordError("empty-answer", "'choices' is an empty list")
+    return choices
+
+
+def _completion(
+    choice: dict[str, Any], label: bool | None, model: str | None, where: str
+) -> Completion:
+    message = parse_message(need(choice, "message"), f"{where}.message")
+    reason = choice.get("finish_reason")
+    if reason is not None and not isinstance(reason, str):
+        raise RecordError("wrong-type", f"the finish_reason of '{where}' is {kind(reason)}")
+    return Completion(
+        messages=check_answer((message,), where), source=model, label=label, finish_reason=reason
+    )

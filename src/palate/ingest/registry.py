@@ -1,0 +1,98 @@
+"""The formats that are read, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palate.config import nearest
+from palate.ingest import llama_factory, openai_chat, openai_preference, trl
+from palate.ingest.errors import IngestError
+from palate.records import Example
+
+Row = dict[str, Any]
+
+
+def _no_time(row: Row) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One source format.
+
+    `sniff` says whether a row looks like it; `parse` turns a row into examples or raises
+    `RecordError`; `time` reads when the row was written; `fields` are the names it looks for.
+    """
+
+    name: str
+    description: str
+    fields: tuple[str, ...]
+    sniff: Callable[[Row], bool]
+    parse: Callable[[Row], list[Example]]
+    time: Callable[[Row], str | None] = _no_time
+
+
+FORMATS: dict[str, Format] = {
+    known.name: known
+    for known in (
+        Format(
+            "openai-chat",
+            "OpenAI chat completions log, request with response, thumbs in feedback",
+            openai_chat.FIELDS,
+            openai_chat.sniff,
+            openai_chat.parse,
+            openai_chat.time_of,
+        ),
+        Format(
+            "openai-preference",
+            "OpenAI preference fine-tuning file",
+            openai_preference.FIELDS,
+            openai_preference.sniff,
+            openai_preference.parse,
+        ),
+        Format(
+            "llama-factory",
+            "LLaMA-Factory: ShareGPT conversations or Alpaca rows, with chosen and rejected",
+            llama_factory.FIELDS,
+            llama_factory.sniff,
+            llama_factory.parse,
+        ),
+        Format(
+            "trl",
+            "TRL: prompt, chosen, rejected (text, messages or HH-RLHF), completion and label",
+            trl.FIELDS,
+            trl.sniff,
+            trl.parse,
+        ),
+    )
+}
+
+
+def find(name: str) -> Format:
+    """The format called `name`; `IngestError` names the nearest one."""
+    if name not in FORMATS:
+        raise IngestError(f"unknown format '{name}'{nearest(name, ['auto', *FORMATS])}")
+    return FORMATS[name]
+
+
+def sniff(rows: Sequence[Row]) -> Format | None:
+    """The format that most of the rows look like; of equals the one that is tried first."""
+    votes = {name: sum(map(known.sniff, rows)) for name, known in FORMATS.items()}
+    best = max(votes, key=lambda name: votes[name])
+    return FORMATS[best] if votes[best] else None
+
+
+def no_match(rows: Sequence[Row]) -> str:
+    """Why `sniff` found nothing: the fields that were seen, the closest format, and all of them."""
+    seen = list(dict.fromkeys(str(name)[:40] for row in rows for name in row))
+    closest = max(FORMATS.values(), key=lambda known: len(set(known.fields) & set(seen)))
+    if not set(closest.fields) & set(seen):
+        hint = ""
+    else:
+        hint = f"; closest is {closest.name}, which looks for {', '.join(closest.fields)}"
+    return (
+        f"matches no format: it has the fields {', '.join(seen[:20]) or '(none)'}{hint}; "
+        f"formats: {', '.join(FORMATS)}"
+    )
