@@ -216,10 +216,10 @@ class RunConfig(Section):
         description="The method and its parameters, for instance `{name: dpo, beta: 0.1}`; see "
         "the method index.",
     )
-    adapter: AdapterConfig = AdapterConfig()  # type: ignore[call-arg]
-    optim: OptimConfig = OptimConfig()  # type: ignore[call-arg]
-    train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
-    evaluate: EvaluateConfig = EvaluateConfig()  # type: ignore[call-arg]
+    adapter: AdapterConfig = AdapterConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     resume: Literal["never", "auto"] = Field(
         "never",
         description="`auto` continues from the folder's last good checkpoint, if there is one.",
