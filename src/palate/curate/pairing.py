@@ -96,7 +96,7 @@ def _by_thumb(answers: Sequence[_Answer]) -> list[tuple[_Answer, _Answer, str]]:
 
 def _by_score(answers: Sequence[_Answer], min_gap: float) -> list[tuple[_Answer, _Answer, str]]:
     scored = [a for a in answers if a.scores and not a.labels]
-    if len(scored) < 2:
+    if not scored:
         return []
     best = min(scored, key=lambda a: (-a.score, a.key))
     worst = min(scored, key=lambda a: (a.score, a.key))
@@ -138,7 +138,7 @@ def _why_none(answers: Sequence[_Answer]) -> tuple[str, str]:
         side = "up" if any(a.labels[True] for a in answers) else "down"
         return "no-contrast", f"the answers to this prompt have only thumbs {side}"
     scored = [a.score for a in answers if a.scores]
-    if len(scored) >= 2:
+    if scored[1:]:
         gap = max(scored) - min(scored)
         if gap == 0:
             return "tie", "the answers to this prompt have the same score"

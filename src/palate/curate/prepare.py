@@ -64,13 +64,15 @@ def prepare(
     `ValueError` if the split is impossible.
     """
     tally, funnel = _Tally(), Funnel()
-    examples = _read(config, tally, funnel, progress or (lambda stage, count: None))
+    examples = _read(config, tally, progress)
+    usable = len({(p.source, p.line) for example in examples for p in example.provenance})
+    funnel.add("read", usable + len(tally.rejects), "rows read")
     if config.system is not None:
         examples = [with_system(example, config.system) for example in examples]
     unit = "pairs" if shape == "pair" else "demonstrations"
     if shape == "pair":
         prompts = len({example.prompt_key for example in examples})
-        funnel.add("group", prompts, "prompts")
+        funnel.add("group", prompts, "prompts", tally.take(), f"{usable} usable rows")
         examples = make_pairs(examples, tally)
         funnel.add("pair", len(examples), unit, tally.take())
     else:
@@ -97,17 +99,14 @@ def with_system(example: Example, system: str) -> Example:
     return replace(example, prompt=(Message("system", system), *example.prompt))
 
 
-def _read(config: DataConfig, tally: _Tally, funnel: Funnel, progress: Progress) -> list[Example]:
+def _read(config: DataConfig, tally: _Tally, progress: Progress | None) -> list[Example]:
     examples: list[Example] = []
     for example in read_examples(config.path, config.format, tally):
         examples.append(example)
-        if len(examples) % PROGRESS_EVERY == 0:
+        if progress and len(examples) % PROGRESS_EVERY == 0:
             progress("read", len(examples))
-    progress("read", len(examples))
-    dropped = tally.take()
-    rows = len({(p.source, p.line) for example in examples for p in example.provenance})
-    funnel.add("read", rows + dropped.total(), "rows read")
-    funnel.add("parse", rows, "usable", dropped)
+    if progress:
+        progress("read", len(examples))
     return examples
 
 

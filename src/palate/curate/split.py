@@ -93,7 +93,7 @@ def _drawn(
     prompts: dict[str, list[str]] = {}
     for prompt, group in groups.items():
         prompts.setdefault(group, []).append(prompt)
-    if len(prompts) < 2:
+    if len(prompts) <= 1:
         raise ValueError(
             f"cannot hold out a share of {len(prompts)} group ({by}) among {len(examples)} "
             "examples: add data, split by something finer, or set data.heldout=0"

@@ -24,14 +24,10 @@ from palate.records import RecordError
 
 FEEDBACK_FIELDS = ("feedback", "thumbs", "rating")
 VALUE_FIELDS = ("rating", "score", "value", "thumbs", "thumb", "feedback")
-UP_WORDS = frozenset(
-    ("up", "thumbs_up", "thumbsup", "thumb_up", "👍", "upvote", "positive", "good")
-    + ("like", "liked", "true", "1", "+1")
-)
-DOWN_WORDS = frozenset(
-    ("down", "thumbs_down", "thumbsdown", "thumb_down", "👎", "downvote", "negative", "bad")
-    + ("dislike", "disliked", "false", "-1")
-)
+_UP = "up|thumbs_up|thumbsup|thumb_up|👍|upvote|positive|good|like|liked|true|1|+1"
+_DOWN = "down|thumbs_down|thumbsdown|thumb_down|👎|downvote|negative|bad|dislike|disliked|false|-1"
+UP_WORDS = frozenset(_UP.split("|"))
+DOWN_WORDS = frozenset(_DOWN.split("|"))
 
 
 def read_thumb(value: object) -> bool | None:

@@ -10,6 +10,7 @@ from palate.ingest.messages import check_answer, check_prompt, decoded, kind
 from palate.records import Completion, Example, Message, RecordError, Verdict
 
 LONGEST_TAG = 200
+WIDEST_TAG = 64  # bits of an integer
 
 
 def parse_tools(raw: object) -> tuple[dict[str, Any], ...]:
@@ -49,7 +50,7 @@ def _tag(value: object) -> str | None:
         return repr(value) if math.isfinite(value) else None
     if isinstance(value, int):
         # str() of an integer beyond 4300 digits raises; as an identifier it is no use either.
-        return str(value) if value.bit_length() <= 64 else None
+        return str(value) if value.bit_length() <= WIDEST_TAG else None
     return value if isinstance(value, str) and value else None
 
 

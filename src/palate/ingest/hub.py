@@ -9,6 +9,7 @@ from palate.ingest.containers import kind_of
 from palate.ingest.errors import IngestError
 
 PREFIX = "hub:"
+TIMEOUT = 15.0  # seconds
 _SPEC = re.compile(
     r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<split>[\w.-]+))?"
 )
@@ -63,29 +64,38 @@ def _choose(repo: str, wanted: str | None, splits: list[str]) -> str:
 
 
 def _list(repo: str, revision: str | None) -> list[str]:
-    import httpx
     import huggingface_hub
 
     try:
-        return list(huggingface_hub.list_repo_files(repo, repo_type="dataset", revision=revision))
-    except (OSError, ValueError, httpx.HTTPError) as error:
+        # Unlike list_repo_files this does not retry for half a minute without a network.
+        found = huggingface_hub.dataset_info(repo, revision=revision, timeout=TIMEOUT)
+    except _client_errors() as error:
         raise _unreachable(repo, error) from error
+    return [file.rfilename for file in found.siblings or ()]
 
 
 def _download(repo: str, name: str, revision: str | None) -> Path:
-    import httpx
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(repo, name, repo_type="dataset", revision=revision)
-        )
-    except (OSError, ValueError, httpx.HTTPError) as error:
+        file = huggingface_hub.hf_hub_download(repo, name, repo_type="dataset", revision=revision)
+    except _client_errors() as error:
         raise _unreachable(repo, error) from error
+    return Path(file)
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises: its own errors, the system's, and its HTTP library's.
+
+    Which library that is changes between versions; the base of the hub's own HTTP error tells.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    bases: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
+    return (OSError, ValueError, *bases)
 
 
 def _unreachable(repo: str, error: Exception) -> IngestError:
-    # The hub's client raises its own errors, httpx's, and the system's, over many lines.
     cause = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return IngestError(
         f"cannot get the data set {repo} from the hub ({cause[:120]}): check the name and the "

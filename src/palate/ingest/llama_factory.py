@@ -78,9 +78,9 @@ def _instruction(row: dict[str, Any]) -> tuple[Message, ...]:
     history = decoded(row.get("history")) or []
     turns: list[Message] = []
     for turn in history if isinstance(history, list) else [history]:
-        if not (
-            isinstance(turn, list) and len(turn) == 2 and all(isinstance(t, str) for t in turn)
-        ):
-            raise RecordError("wrong-type", "'history' is not a list of [asked, answered]")
-        turns += [Message("user", turn[0]), Message("assistant", turn[1])]
+        match turn:
+            case [str(before), str(answered)]:
+                turns += [Message("user", before), Message("assistant", answered)]
+            case _:
+                raise RecordError("wrong-type", "'history' is not a list of [asked, answered]")
     return (*turns, Message("user", asked))

@@ -26,6 +26,7 @@ from palate.ingest.messages import (
 from palate.records import Completion, Example, RecordError
 
 FIELDS = ("messages", "choices", "request", "response", "body", "feedback", "model", "metadata")
+_YEAR_10000 = 253_402_300_800  # in seconds since 1970
 _TIMES = ("created", "created_at", "timestamp", "time")
 
 
@@ -94,8 +95,7 @@ def time_of(row: dict[str, Any]) -> str | None:
 
 
 def _iso(seconds: float) -> str | None:
-    # Years 1970 to 9999; anything else is not a time in seconds.
-    if not math.isfinite(seconds) or not 0 <= seconds < 253_402_300_800:
+    if not math.isfinite(seconds) or not 0 <= seconds < _YEAR_10000:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 

@@ -23,7 +23,7 @@ OnReject = Callable[[Reject], None]
 
 def read_examples(
     paths: str | Path | Sequence[str | Path],
-    format: str = "auto",
+    format: str = "auto",  # noqa: A002 - the name that recipes and the command line use
     on_reject: OnReject | None = None,
 ) -> Iterator[Example]:
     """The examples of files, folders and hub data sets, in their order, with provenance.
@@ -39,7 +39,7 @@ def read_examples(
         raise IngestError("no data: give at least one path")
     sources = [source for path in given for source in _sources(path)]
     names = ", ".join(str(path) for path in given)
-    return _read_all(sources, chosen, on_reject or (lambda reject: None), names)
+    return _read_all(sources, chosen, on_reject, names)
 
 
 def _sources(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
@@ -53,7 +53,7 @@ def _sources(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
 def _read_all(
     sources: list[tuple[str, Path, bool]],
     chosen: registry.Format | None,
-    on_reject: OnReject,
+    on_reject: OnReject | None,
     names: str,
 ) -> Iterator[Example]:
     dropped: Counter[str] = Counter()
@@ -63,7 +63,8 @@ def _read_all(
     def count(reject: Reject) -> None:
         dropped[reject.reason] += 1
         first[:] = first or [reject]
-        on_reject(reject)
+        if on_reject is not None:
+            on_reject(reject)
 
     for name, path, named in sources:
         for example in _read_file(name, path, named, chosen, count):

@@ -14,7 +14,7 @@ from palate.records import Example
 Row = dict[str, Any]
 
 
-def _no_time(row: Row) -> str | None:
+def _no_time(_row: Row) -> str | None:
     return None
 
 

@@ -91,7 +91,7 @@ def write_snapshot(
         _write(partial / MANIFEST, json.dumps({**body, "seal": seal}, indent=2) + "\n")
         if folder.exists():
             folder.rmdir()  # empty: os.replace would refuse it on Windows
-        os.replace(partial, folder)
+        partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
