@@ -7,7 +7,7 @@ Rows belong together if their prompt and tools are equal. Of each such group:
   fixed order by content), are matched one to one, so that no answer is used twice;
 - answers with scores and no thumb: the best against the worst, if the gap is large enough.
 
-Nothing depends on the order of the rows except the order of the result.
+Which answers meet never depends on the order of the rows, only the order of the pairs does.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ KINDS = {
 }
 COMPRESSED = (".gz", ".zst")
 EXCERPT = 200
+SNIFFED_BYTES = 4096
 LARGEST_CELL = 1 << 24  # characters; Python's own limit of 131072 is short for a conversation
 
 
@@ -69,13 +70,14 @@ def kind_of(path: Path) -> str | None:
 
 def rows(path: Path) -> Iterator[Raw]:
     """The rows of one file; `IngestError` if the file as a whole cannot be read."""
-    kind = kind_of(path) or _kind_by_content(path)
     try:
+        kind = kind_of(path) or _kind_by_content(path)
         if kind == "parquet":
             yield from _parquet(path)
             return
         with _open(path) as handle:
-            yield from _guarded(_TEXT_READERS[kind](handle))
+            read = _TEXT_READERS[kind](handle)
+            yield from _guarded(read) if path.suffix.lower() in COMPRESSED else read
     except OSError as error:
         raise IngestError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -93,7 +95,7 @@ def _open(path: Path) -> BinaryIO:
 
 def _kind_by_content(path: Path) -> str:
     with _open(path) as handle:
-        start = handle.read(4096)
+        start = handle.read(SNIFFED_BYTES)
     if start[:4] == b"PAR1":
         return "parquet"
     kind = {b"[": "json", b"{": "jsonl"}.get(start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1])
@@ -111,7 +113,7 @@ def _guarded(read: Iterator[Raw]) -> Iterator[Raw]:
         for raw in read:
             line = raw.line
             yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, OSError) as error:
         why = RecordError("broken-archive", f"the archive is damaged after this line: {error}")
         yield Raw(line + 1, error=why)
 
@@ -203,6 +205,10 @@ def _csv(handle: BinaryIO) -> Iterator[Raw]:
             continue
         if header is None:
             header = cells
+            if len(set(header)) < len(header):
+                why = RecordError("broken-csv", "two columns have the same name")
+                yield Raw(line, error=why)
+                return
         elif any(cells):
             yield _csv_row(line, header, cells, separator)
 

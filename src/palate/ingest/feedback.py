@@ -37,6 +37,10 @@ def read_thumb(value: object) -> bool | None:
     under ``conflicting-feedback`` for an object that says both.
     """
     value = decoded(value)
+    if isinstance(value, dict):
+        said = [value[name] for name in VALUE_FIELDS if name in value]
+        if said and not any(isinstance(inner, dict) for inner in said):
+            return agreed(map(read_thumb, said))
     if value is None:
         return None
     if isinstance(value, bool):
@@ -50,10 +54,6 @@ def read_thumb(value: object) -> bool | None:
         spellings = {word, re.sub(r"(?<=[a-z])[ -](?=[a-z])", "_", word)}
         if spellings & (UP_WORDS | DOWN_WORDS):
             return bool(spellings & UP_WORDS)
-    if isinstance(value, dict):
-        said = [name for name in VALUE_FIELDS if name in value]
-        if said:
-            return agreed(read_thumb(value[name]) for name in said)
     raise RecordError(
         "unknown-feedback",
         f'the feedback {value!r:.60} is neither up nor down: write "up" or "down"',
@@ -66,6 +66,27 @@ def agreed(thumbs: Iterable[bool | None]) -> bool | None:
     if len(pressed) > 1:
         raise RecordError("conflicting-feedback", "the same answer has a thumb up and one down")
     return pressed.pop() if pressed else None
+
+
+def thumbs_about(scope: dict[str, Any]) -> list[object]:
+    """The values of the feedback fields of one object and of its `metadata`."""
+    homes = (scope, decoded(scope.get("metadata")))
+    return [
+        home[name]
+        for home in homes
+        if isinstance(home, dict)
+        for name in FEEDBACK_FIELDS
+        if home.get(name) is not None
+    ]
+
+
+def refuse_thumbs(row: dict[str, Any]) -> None:
+    """Refuse a rated row where ratings are not read: it would be imitated, liked or not."""
+    if thumbs_about(row):
+        raise RecordError(
+            "unread-feedback",
+            "the row is rated, but this format reads no thumbs: give data.format=openai-chat",
+        )
 
 
 def choice_labels(

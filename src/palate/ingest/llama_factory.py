@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from palate.ingest.feedback import refuse_thumbs
 from palate.ingest.fields import (
     column_tags,
     pair,
@@ -52,6 +53,8 @@ def parse(row: dict[str, Any]) -> list[Example]:
         return [pair(turns, chosen, rejected, tools, tags)]
     rated = next((name for name in ("label", "kto_tag") if name in row), None)
     label = parse_label(row[rated]) if rated else None
+    if label is None:
+        refuse_thumbs(row)
     if alpaca:
         answer = (Message("assistant", need_text(row, "output")),)
         return [single(turns, answer, label, tools, tags)]

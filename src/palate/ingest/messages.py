@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from palate.records import Message, RecordError
+from palate.records import Message, RecordError, canonical_json
 
 # Role names as OpenAI, ShareGPT and LLaMA-Factory write them. Anything else is refused:
 # a guessed role would put the customer's words under the assistant's loss.
@@ -45,12 +45,23 @@ def decoded(value: object) -> Any:
 
     CSV cells and many Parquet columns carry messages, tools and metadata as JSON text.
     """
-    if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
+        return value
+    try:
+        inner = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    if "\\ud" in value.lower():
+        check_unicode(canonical_json(inner))
+    return inner
+
+
+def check_unicode(text: str) -> None:
+    """Refuse half a surrogate pair, which JSON can escape: no tokenizer can read it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RecordError("bad-unicode", "the row holds half of a surrogate pair") from error
 
 
 def need(row: dict[str, Any], name: str) -> Any:
@@ -81,10 +92,13 @@ def parse_message(raw: object, where: str) -> Message:
     """One message; tool calls are kept as they came, text parts are joined by line breaks."""
     if not isinstance(raw, dict):
         raise RecordError("wrong-type", f"'{where}' is {kind(raw)}, not a message")
-    role_field, content_field = ("from", "value") if "from" in raw else ("role", "content")
-    said = need_text({where: raw.get(role_field)}, where) if role_field in raw else None
+    sharegpt = raw.get("from") is not None
+    role_field, content_field = ("from", "value") if sharegpt else ("role", "content")
+    said = raw.get(role_field)
     if said is None:
         raise RecordError("missing-field", f"'{where}' has no role")
+    if not isinstance(said, str):
+        raise RecordError("wrong-type", f"the role of '{where}' is {kind(said)}, not text")
     role = ROLE_NAMES.get(said.strip().lower())
     if role is None:
         raise RecordError("bad-role", f"'{where}' has the unknown role '{said[:40]}'")

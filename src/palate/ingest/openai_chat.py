@@ -8,11 +8,10 @@ the last reply. `palate.ingest.feedback` says which thumbs are read.
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
-from palate.ingest.feedback import FEEDBACK_FIELDS, choice_labels
+from palate.ingest.feedback import FEEDBACK_FIELDS, choice_labels, thumbs_about
 from palate.ingest.fields import parse_tools, tags_of
 from palate.ingest.messages import (
     check_answer,
@@ -37,8 +36,7 @@ def sniff(row: dict[str, Any]) -> bool:
         return True
     if "messages" not in has or has & {"chosen", "rejected"}:
         return False
-    rated = tags_of(row.get("metadata")).keys() | has
-    return "choices" in has or bool(rated & set(FEEDBACK_FIELDS))
+    return "choices" in has or bool(thumbs_about(row))
 
 
 def parse(row: dict[str, Any]) -> list[Example]:
@@ -56,14 +54,7 @@ def parse(row: dict[str, Any]) -> list[Example]:
         prompt, choices = messages[:-1], [{"message": _last(request)}]
     else:
         prompt, choices = messages, _choices(response)
-    about_row = [
-        home[name]
-        for scope in scopes
-        for home in (scope, decoded(scope.get("metadata")))
-        if isinstance(home, dict)
-        for name in FEEDBACK_FIELDS
-        if name in home
-    ]
+    about_row = [thumb for scope in scopes for thumb in thumbs_about(scope)]
     labels = choice_labels(choices, about_row)
     model = next((s["model"] for s in reversed(scopes) if isinstance(s.get("model"), str)), None)
     tags: dict[str, str] = {}
@@ -95,7 +86,7 @@ def time_of(row: dict[str, Any]) -> str | None:
 
 
 def _iso(seconds: float) -> str | None:
-    if not math.isfinite(seconds) or not 0 <= seconds < _YEAR_10000:
+    if not 0 <= seconds < _YEAR_10000:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 

@@ -14,6 +14,7 @@ from typing import Any
 from palate.ingest import containers, hub, registry
 from palate.ingest.containers import EXCERPT, Raw
 from palate.ingest.errors import IngestError
+from palate.ingest.messages import check_unicode
 from palate.records import Example, Provenance, RecordError, Reject, canonical_json, digest
 
 SNIFFED_ROWS = 32
@@ -23,7 +24,7 @@ OnReject = Callable[[Reject], None]
 
 def read_examples(
     paths: str | Path | Sequence[str | Path],
-    format: str = "auto",  # noqa: A002 - the name that recipes and the command line use
+    format: str = "auto",
     on_reject: OnReject | None = None,
 ) -> Iterator[Example]:
     """The examples of files, folders and hub data sets, in their order, with provenance.
@@ -142,11 +143,7 @@ def _plain(value: dict[str, Any]) -> tuple[dict[str, Any], str]:
         written = canonical_json(value)
     except RecursionError as error:
         raise RecordError("broken-json", "the row is nested too deeply") from error
-    try:
-        written.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # Half a surrogate pair, as "\\ud83d" in JSON: no tokenizer can read it.
-        raise RecordError("bad-unicode", "the row holds half of a surrogate pair") from error
+    check_unicode(written)
     return value, written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,10 +79,13 @@ def find(name: str) -> Format:
 
 
 def sniff(rows: Sequence[Row]) -> Format | None:
-    """The format that most of the rows look like; of equals the one that is tried first."""
-    votes = {name: sum(map(known.sniff, rows)) for name, known in FORMATS.items()}
-    best = max(votes, key=lambda name: votes[name])
-    return FORMATS[best] if votes[best] else None
+    """The format that most rows look like; each row counts for the first format it fits."""
+    votes: Counter[str] = Counter()
+    for row in rows:
+        fits = next((name for name, known in FORMATS.items() if known.sniff(row)), None)
+        if fits is not None:
+            votes[fits] += 1
+    return max(FORMATS.values(), key=lambda known: votes[known.name]) if votes else None
 
 
 def no_match(rows: Sequence[Row]) -> str:

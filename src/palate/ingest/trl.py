@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from palate.ingest.feedback import refuse_thumbs
 from palate.ingest.fields import (
     column_tags,
     pair,
@@ -55,11 +56,14 @@ def parse(row: dict[str, Any]) -> list[Example]:
         answer = _without_prompt(parse_answer(row["completion"], "completion"), prompt)
         # A label column that is empty must not turn an unrated answer into one to imitate.
         label = parse_label(row["label"]) if "label" in row else None
+        if label is None:
+            refuse_thumbs(row)
         return [single(prompt, answer, label, tools, tags)]
     if "prompt" in has:
         raise RecordError(
             "missing-field", "a prompt, but neither chosen and rejected nor completion"
         )
+    refuse_thumbs(row)
     turns = parse_messages(need(row, "messages"), "messages")
     return [single(*split_demonstration(turns), tools=tools, tags=tags)]
 
@@ -95,9 +99,9 @@ def _pair_turns(
 def _prompt(raw: object) -> tuple[Message, ...]:
     """A prompt written as text, as a transcript that stops at the assistant, or as messages."""
     value = as_messages(raw)
-    if not isinstance(value, str):
+    if value and not isinstance(value, str):
         return parse_messages(value, "prompt")
-    if not value.strip():
+    if not isinstance(value, str) or not value.strip():
         raise RecordError("empty-prompt", "the prompt is empty")
     if is_transcript(value):
         turns = parse_transcript(value)

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from palate.curate.funnel import Funnel
 from palate.records import Example, Reject, canonical_json
 from palate.store.columns import read_parquet, write_parquet
+
+if TYPE_CHECKING:
+    from palate.curate.funnel import Funnel
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -81,7 +83,7 @@ def write_snapshot(
         manifest = Manifest(
             rows={"train": len(train), "heldout": len(heldout), "rejects": len(rejects)},
             rejected=dict(Counter(reject.reason for reject in rejects).most_common()),
-            funnel=(funnel or Funnel()).to_dict(),
+            funnel=funnel.to_dict() if funnel else {},
             content_hash=content,
             files={name: _checksum(partial / name) for name in (_TRAIN, _HELDOUT, _REJECTS)},
             extra=dict(extra or {}),
