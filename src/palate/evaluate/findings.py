@@ -1,0 +1,214 @@
+"""What the numbers say: explanations and alarms, each with the numbers it saw.
+
+One function for each thing that a practitioner watches; it returns a `Finding`, or None
+when its numbers were not measured. Thresholds are named here and stated in the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from palate.evaluate.runfolder import RunFiles, Table, interval, number, section
+from palate.evaluate.wording import (
+    bounds,
+    compact,
+    decimal,
+    longer,
+    percent,
+    plural,
+    points,
+    signed_percent,
+)
+
+DISTINCT_FALL = 0.25  # relative
+LENGTH_DRIFT = 0.20  # relative
+FINISHED_FALL = 0.05  # points of a share
+STEP0_EXACT = 1e-5  # nats: what fp32 leaves of a difference that should be 0
+STEP0_ROUNDING = 1e-2  # nats: what bf16 may leave
+OVERFIT_RISE = 0.05  # relative to the lowest held-out loss
+
+Level = Literal["alarm", "note", "good"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence or two about the run: how grave, what, and on what evidence."""
+
+    level: Level
+    title: str
+    text: str
+
+
+def findings(run: RunFiles) -> list[Finding]:
+    """Everything that can be said about this run, alarms first."""
+    answers = answer_findings(section(run.results, "comparison"))
+    candidates = [
+        diverged(run.train),
+        rule_result(section(run.results, "comparison")),
+        *answers,
+        rewards(run.train, any(f.level == "alarm" for f in answers), bool(answers)),
+        step_zero(section(run.results, "step0")),
+        heldout_loss(run.heldout),
+        heldout_accuracy(section(run.results, "heldout")),
+    ]
+    order = {"alarm": 0, "note": 1, "good": 2}
+    return sorted((f for f in candidates if f is not None), key=lambda f: order[f.level])
+
+
+def diverged(train: Sequence[Table]) -> Finding | None:
+    """Alarm if a loss or a gradient norm was not a finite number."""
+    for line in train:
+        for key in ("loss", "grad_norm"):
+            value = line.get(key)
+            if isinstance(value, float) and not math.isfinite(value):
+                at = compact(number(line, "step"))
+                text = (
+                    f"{key} was {value} at step {at}. Lower optim.lr, and look at the data there."
+                )
+                return Finding("alarm", "Training diverged", text)
+    return None
+
+
+def rule_result(comparison: Table) -> Finding | None:
+    """Whether the share that follows the rule moved by more than chance would."""
+    found = interval(comparison, "difference_interval")
+    if found is None:
+        return None
+    seen = f"{points(number(comparison, 'difference'))}, 95 % interval {bounds(found)}"
+    if found[0] > 0:
+        return Finding("good", "The gain is larger than chance", f"{seen}: it lies above 0.")
+    if found[1] < 0:
+        return Finding("alarm", "The model follows the rule less often than before", f"{seen}.")
+    text = f"{seen}: it contains 0. More prompts (evaluate.samples) would narrow it."
+    return Finding("note", "No clear difference by the rule", text)
+
+
+def answer_findings(comparison: Table) -> list[Finding]:
+    """Do the sampled answers degenerate? Variety, endings, and length."""
+    found: list[Finding] = []
+    old = number(comparison, "before", "distinct_2")
+    new = number(comparison, "after", "distinct_2")
+    if old and new is not None:
+        change = new / old - 1
+        seen = f"distinct-2 went from {decimal(old)} to {decimal(new)} ({signed_percent(change)})"
+        if change < -DISTINCT_FALL:
+            text = f"{seen}; the alarm is at a fall of {percent(DISTINCT_FALL)}. Read the samples:"
+            text += " do they copy one pattern? Fewer steps or a larger \u03b2 keep more variety."
+            found.append(Finding("alarm", "Answers have become uniform", text))
+        else:
+            text = f"{seen}; the alarm is at a fall of {percent(DISTINCT_FALL)}."
+            found.append(Finding("good", "Answers have kept their variety", text))
+    old, new = number(comparison, "before", "finished"), number(comparison, "after", "finished")
+    if old is not None and new is not None:
+        seen = f"the model ended {percent(old)} of its answers itself before, {percent(new)} after"
+        if new < old - FINISHED_FALL:
+            text = f"{seen}. It is forgetting how to stop: check that end-of-turn is trained on."
+            found.append(Finding("alarm", "Fewer answers come to an end", text))
+        else:
+            found.append(Finding("good", "Answers come to an end", f"{seen}."))
+    drift = number(comparison, "tokens_change")
+    if drift is not None:
+        old, new = number(comparison, "before", "tokens"), number(comparison, "after", "tokens")
+        seen = f"{decimal(old, 1)} tokens on average before, {decimal(new, 1)} after"
+        seen += f" ({longer(drift)})"
+        if abs(drift) > LENGTH_DRIFT:
+            text = f"{seen}; the alarm is at {percent(LENGTH_DRIFT)}. If the rule is about length,"
+            text += " this is the lesson; if not, the preferences may reward length by accident."
+            found.append(Finding("alarm", "Answer length has drifted", text))
+        else:
+            found.append(Finding("good", "Answer length has held", f"{seen}."))
+    return found
+
+
+def rewards(train: Sequence[Table], degenerate: bool, sampled: bool) -> Finding | None:
+    """Chosen answers becoming less likely while the margin grows: common, unless samples rot."""
+    lines = [x for x in train if None not in (number(x, "chosen_reward"), number(x, "margin"))]
+    if len(lines) < 4:
+        return None
+    part = max(1, len(lines) // 4)
+    chosen = [_mean(lines[:part], "chosen_reward"), _mean(lines[-part:], "chosen_reward")]
+    margin = [_mean(lines[:part], "margin"), _mean(lines[-part:], "margin")]
+    seen = (
+        f"from the first to the last quarter of the run the chosen reward went from "
+        f"{decimal(chosen[0])} to {decimal(chosen[1])}, the margin from {decimal(margin[0])} to "
+        f"{decimal(margin[1])}"
+    )
+    if margin[1] <= margin[0]:
+        text = f"{seen}. Train longer, or raise optim.lr; or the pairs differ in nothing learnable."
+        return Finding("note", "The margin has not grown", text)
+    if chosen[1] >= chosen[0]:
+        text = f"{seen}. The model moves towards the chosen answers, not only away from the others."
+        return Finding("good", "Chosen answers became likelier", text)
+    if degenerate:
+        text = f"{seen}, and the samples changed for the worse (see above). Fewer steps, a larger"
+        text += " \u03b2, or an added likelihood term would hold the model back."
+        return Finding("alarm", "Chosen answers fall, and the samples with them", text)
+    text = f"{seen}. This is common: the loss sees only the difference of the two. "
+    text += "The sampled answers show no sign of damage." if sampled else "No answers were sampled."
+    return Finding("note", "The chosen reward falls while the margin rises", text)
+
+
+def step_zero(step0: Table) -> Finding | None:
+    """The first loss against its known value: policy and reference must begin as one."""
+    loss, expected = number(step0, "loss"), number(step0, "expected")
+    if loss is None or expected is None:
+        return None
+    off = abs(loss - expected)
+    seen = f"{loss:.7f} before the first step, {expected:.7f} expected"
+    largest = number(step0, "max_abs_h")
+    if largest is not None:
+        mean = compact(number(step0, "mean_abs_h"))
+        seen += f"; log-ratio difference of policy and reference: mean {mean}, largest"
+        seen += f" {compact(largest)} nats"
+    if off <= STEP0_EXACT:
+        return Finding("good", "The loss starts where it must", f"{seen}.")
+    if off <= STEP0_ROUNDING:
+        text = f"{seen}. So small a difference is the rounding of bf16."
+        return Finding("note", "The loss starts near where it must", text)
+    text = f"{seen}. Policy and reference are not the same model, or their masks differ."
+    return Finding("alarm", "The loss starts in the wrong place", text)
+
+
+def heldout_loss(heldout: Sequence[Table]) -> Finding | None:
+    """Did the loss on held-out examples fall, and did it rise again after its lowest point?"""
+    losses = [
+        (step, loss)
+        for line in heldout
+        if (step := number(line, "step")) is not None and (loss := number(line, "loss")) is not None
+    ]
+    if len(losses) < 2:
+        return None
+    best_step, best = min(losses, key=lambda pair: pair[1])
+    (first_step, first), (last_step, last) = losses[0], losses[-1]
+    if last > best * (1 + OVERFIT_RISE):
+        text = f"it was lowest, {best:.3f}, at step {best_step:g} and ended at {last:.3f} (step "
+        text += (
+            f"{last_step:g}). Stopping there may do as well; judge by the samples, not the loss."
+        )
+        return Finding("note", "Held-out loss rose again", text)
+    seen = f"from {first:.3f} at step {first_step:g} to {last:.3f} at step {last_step:g}"
+    if last < first:
+        return Finding("good", "Held-out loss fell", f"{seen}.")
+    return Finding("note", "Held-out loss has not fallen", f"{seen}.")
+
+
+def heldout_accuracy(heldout: Table) -> Finding | None:
+    """Is the accuracy on held-out pairs better than a coin?"""
+    accuracy, found = number(heldout, "accuracy"), interval(heldout, "accuracy_interval")
+    if accuracy is None or found is None:
+        return None
+    of = plural(number(heldout, "n") or 0, "held-out pair")
+    seen = f"{percent(accuracy)} of {of}, 95 % interval {bounds(found)}"
+    if found[0] > 0.5:
+        title = "It prefers the chosen answers on pairs it never saw"
+        return Finding("good", title, f"{seen}: above a coin's 50.")
+    title = "Held-out accuracy cannot be told from a coin's"
+    return Finding("note", title, f"{seen} reaches down to 50. More held-out pairs would tell.")
+
+
+def _mean(lines: Sequence[Table], key: str) -> float:
+    values = [value for line in lines if (value := number(line, key)) is not None]
+    return sum(values) / len(values)

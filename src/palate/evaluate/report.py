@@ -1,0 +1,127 @@
+"""report.html: one file that says what a run did, opens offline, and runs no script.
+
+The page is built from the run's folder alone, so it can be written again at any time.
+Everything a model or a user wrote reaches the page as escaped text; a content policy in
+the page forbids scripts and every outside resource besides.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from palate.evaluate import sections
+from palate.evaluate.charts import draw_shares, training_figures
+from palate.evaluate.findings import findings
+from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
+from palate.evaluate.wording import bounds, decimal, longer, percent, plural, points
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run's folder and return its path.
+
+    Files or fields that are missing are reported as not measured. Raises `ValueError` if there
+    is no such folder, `OSError` if it cannot be written.
+    """
+    path = run_folder / "report.html"
+    page = render(read_run(run_folder))
+    partial = path.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8", newline="\n")
+    partial.replace(path)
+    return path
+
+
+def render(run: RunFiles) -> str:
+    """The page as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(**context(run))
+
+
+def context(run: RunFiles) -> dict[str, Any]:
+    """What the template shows: words and rows; only the drawings are markup."""
+    shown, prompts = sections.prompts(run)
+    figures = training_figures(run.train, run.heldout, number(run.results, "step0", "expected"))
+    folder = shlex.quote(str(run.folder))
+    return {
+        "name": sections.clean(str(run.config.get("name") or run.folder.resolve().name)),
+        "title": headline(run),
+        "details": details(run),
+        "shares": _shares(run),
+        "findings": findings(run),
+        "measures": sections.measures(run),
+        "method": section(run.results, "comparison").get("method"),
+        "figures": [(figure, Markup(figure.svg)) for figure in figures],
+        "funnel": sections.funnel(run),
+        "rule": sections.clean(str(section(run.config, "evaluate").get("rule") or "")),
+        "scored": number(run.results, "comparison", "after", "share") is not None,
+        "prompts": shown,
+        "system": sections.one_system(shown),
+        "total_prompts": prompts,
+        "settings": sections.settings(run),
+        "versions": sections.versions(run),
+        "config": sections.clean(run.config_text),
+        "unread": [sections.clean(line) for line in run.unread],
+        "reproduce": f"palate train {shlex.quote(str(run.folder / 'config.yaml'))}",
+        "next_steps": [
+            (f"palate chat {folder}", "talk to the model you trained"),
+            ("palate init", "write a recipe for your own data and model"),
+            ("palate train my.yaml", "train on it"),
+        ],
+    }
+
+
+def headline(run: RunFiles) -> str:
+    """The result in one line: by the rule if there is one, else by held-out pairs, else loss."""
+    comparison = section(run.results, "comparison")
+    old, new = number(comparison, "before", "share"), number(comparison, "after", "share")
+    if old is not None and new is not None:
+        return f"Follows the rule: {percent(old)} \u2192 {percent(new)}"
+    accuracy = number(run.results, "heldout", "accuracy")
+    if accuracy is not None:
+        of = plural(number(run.results, "heldout", "n") or 0, "held-out pair")
+        return f"Prefers the chosen answer in {percent(accuracy)} of {of}"
+    for lines, name in ((run.heldout, "Held-out loss"), (run.train, "Training loss")):
+        losses = [loss for line in lines if (loss := number(line, "loss")) is not None]
+        if losses:
+            return f"{name}: {decimal(losses[0])} \u2192 {decimal(losses[-1])}"
+    return "Nothing was measured in this run"
+
+
+def details(run: RunFiles) -> str:
+    """The second line: the difference with its interval, length, and drift."""
+    comparison = section(run.results, "comparison")
+    said: list[str] = []
+    found = interval(comparison, "difference_interval")
+    if found is not None:
+        of = plural(number(comparison, "prompts") or 0, "held-out prompt")
+        said.append(f"{points(number(comparison, 'difference'))} {bounds(found)} on {of}")
+    elif (accuracy := interval(run.results, "heldout", "accuracy_interval")) is not None:
+        said.append(f"95 % interval {bounds(accuracy)}")
+    change = number(comparison, "tokens_change")
+    if change is not None:
+        said.append(f"answers {longer(change)}")
+    kl = number(comparison, "kl")
+    if kl is not None:
+        said.append(f"KL {decimal(kl, 1)} nats per answer")
+    return "; ".join(said)
+
+
+def _shares(run: RunFiles) -> Markup | None:
+    """The two shares as a drawing, if both and their intervals were measured."""
+    comparison = section(run.results, "comparison")
+    before, after = section(comparison, "before"), section(comparison, "after")
+    old, new = number(before, "share"), number(after, "share")
+    old_in, new_in = interval(before, "interval"), interval(after, "interval")
+    if old is None or new is None or old_in is None or new_in is None:
+        return None
+    return Markup(draw_shares(old, old_in, new, new_in))
