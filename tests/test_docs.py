@@ -1,0 +1,136 @@
+"""The documents against the code: generated pages, commands, links, recipes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    [*ROOT.glob("*.md")]
+    + [
+        p
+        for room in ("docs", "examples", "recipes", "benchmarks")
+        for p in (ROOT / room).rglob("*.md")
+    ]
+)
+RECIPES = sorted(p for room in ("recipes", "examples") for p in (ROOT / room).rglob("*.yaml"))
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+FENCE = re.compile(r"^(```+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_recipes_load(path: Path) -> None:
+    from palate.losses.registry import find
+
+    find(load_config(path).method)
+
+
+@each_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    missing = []
+    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = target.partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        there = (page.parent / path).resolve() if path else page
+        if not there.is_relative_to(ROOT) or not there.exists():
+            missing.append(target)
+        elif anchor and there.suffix == ".md" and anchor not in _anchors(there):
+            missing.append(f"{target}: no such heading")
+    assert not missing
+
+
+@each_page
+def test_commands_in_code_blocks_parse(page: Path) -> None:
+    wrong = [problem for words in _commands(page) if (problem := _problem(words))]
+    assert not wrong, "\n".join(wrong)
+
+
+@each_page
+def test_make_targets_in_code_blocks_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    for line in _lines(page):
+        words = line.split("#")[0].split()
+        if words[:1] == ["make"]:
+            assert {w for w in words[1:] if "=" not in w and w[0] != "-"} <= targets, line
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get: lower case, words joined by hyphens."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+\s+(.+?)\s*$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _lines(page: Path) -> Iterator[str]:
+    """The lines of a page's shell blocks: prompts removed, continued lines joined."""
+    for _, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield re.sub(r"^\s*(\$ )?", "", line)
+
+
+def _commands(page: Path) -> Iterator[list[str]]:
+    """Each `palate …` of a page's blocks as words, up to a comment, pipe or redirection."""
+    for line in _lines(page):
+        for part in re.split(r"\s(?:&&|\|\|?|;|>>?)\s", line):
+            if part.startswith("palate "):
+                yield shlex.split(part, comments=True)[1:]
+
+
+def _problem(words: list[str]) -> str:
+    """Why `palate WORDS` would be refused, or the empty string."""
+    said = f"palate {' '.join(words)}"
+    command, context, rest = _app(), None, list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        if rest[0] not in command.commands:
+            return f"{said}: there is no command '{rest[0]}'"
+        command = command.commands[rest.pop(0)]
+    context = command.context_class(command, info_name="palate")
+    # A usage line such as `palate train RECIPE [key=value …]` is not meant to be typed.
+    if any(word.startswith(("[", "<")) or "…" in word or "..." in word for word in rest):
+        return ""
+    try:
+        command.make_parser(context).parse_args(list(rest))
+    except Exception as error:  # noqa: BLE001 - typer's parser errors have no public base
+        return f"{said}: {error}"
+    recipes = [word for word in rest if word.startswith(("recipes/", "examples/"))]
+    missing = [word for word in recipes if not (ROOT / word).exists()]
+    if missing:
+        return f"{said}: there is no {missing[0]}"
+    for recipe in recipes:
+        if recipe.endswith(".yaml"):
+            load_config(ROOT / recipe, [w for w in rest if "=" in w and not w.startswith("-")])
+    return ""
+
+
+def _app() -> Any:
+    from typer.main import get_command
+
+    from palate.cli.main import app
+
+    return get_command(app)
