@@ -1,0 +1,199 @@
+"""Containers: every way a file can be broken, and what is still read from it."""
+
+import gzip
+import json
+import random
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palate.ingest import IngestError
+from palate.ingest.containers import Raw, files, rows
+
+
+def _read(path):
+    return [(raw.line, raw.value if raw.error is None else raw.error.reason) for raw in rows(path)]
+
+
+def test_jsonl_goes_on_after_broken_lines(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"a": 1}\n'  # a byte order mark is not part of the row
+        b"\n"  # a blank line is no row
+        b'{"a": \n'
+        b'{"a": "\xff"}\n'
+        b"[1, 2]\n"
+        b'"text"\n'
+        b'{"a": 2}'  # no line end
+    )
+    assert _read(path) == [
+        (1, {"a": 1}),
+        (3, "broken-json"),
+        (4, "bad-utf8"),
+        (5, "not-an-object"),
+        (6, "not-an-object"),
+        (7, {"a": 2}),
+    ]
+
+
+def test_a_broken_line_keeps_an_excerpt(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"name": "\xff" oops\n')
+    (raw,) = rows(path)
+    assert raw.excerpt == '{"name": "�" oops'
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"a":' * 100_000, "1" * 5_000, '{"a": NaNN}'])
+def test_hostile_json_is_a_reject_not_a_crash(tmp_path, line):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{line}\n{{"a": 1}}\n', encoding="utf-8")
+    assert _read(path) == [(1, "broken-json"), (2, {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[{"a": 1}, {"a": 2}]', [(1, {"a": 1}), (2, {"a": 2})]),
+        ('{"a": 1}', [(1, {"a": 1})]),
+        ('{"a": 1}\n{"a": 2}\n', [(1, {"a": 1}), (2, {"a": 2})]),  # JSONL under another name
+        (
+            '{\n "a": 1\n}\n{\n "a" 2\n}\n{"a": 3}',
+            [(1, {"a": 1}), (2, "broken-json"), (3, {"a": 3})],
+        ),
+        ('[{"a": 1}, {"a": 2', [(1, {"a": 1}), (2, "broken-json")]),
+        ('[{"a": 1}', [(1, {"a": 1}), (2, "broken-json")]),  # not closed: cut short
+        ('[{"a": 1}, 7]', [(1, {"a": 1}), (2, "not-an-object")]),
+        ("[]", []),
+        ("", []),
+        ("nonsense", [(1, "broken-json")]),
+    ],
+)
+def test_json(tmp_path, text, expected):
+    path = tmp_path / "rows.json"
+    path.write_text(text, encoding="utf-8")
+    assert _read(path) == expected
+
+
+def test_bad_utf8_costs_one_row_of_a_json_array(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'[{"a": "\xe9"}, {"a": "\xc3\xa9"}]')
+    assert _read(path) == [(1, "bad-utf8"), (2, {"a": "é"})]
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfprompt,chosen\r\n"
+        b'hi,"two\nlines"\r\n'
+        b"\r\n"
+        b"one cell\r\n"
+        b"a,b,c\r\n"
+        b'\xff,"b"\r\n'
+        b'"a"b,c\r\n'
+        b"bye,so long\r\n"
+    )
+    assert _read(path) == [
+        (2, {"prompt": "hi", "chosen": "two\nlines"}),
+        (5, "broken-csv"),
+        (6, "broken-csv"),
+        (7, "bad-utf8"),
+        (8, "broken-csv"),
+        (9, {"prompt": "bye", "chosen": "so long"}),
+    ]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_the_header_tells_the_separator(tmp_path, separator):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"a{separator}b\n1{separator}2\n", encoding="utf-8")
+    assert _read(path) == [(2, {"a": "1", "b": "2"})]
+
+
+def test_csv_cells_may_be_longer_than_python_allows_by_default(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "x" * 200_000 + ",y\n", encoding="utf-8")
+    assert _read(path) == [(2, {"a": "x" * 200_000, "b": "y"})]
+
+
+def test_two_columns_of_one_name_are_not_merged(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,a\n1,2\n", encoding="utf-8")
+    assert _read(path) == [(1, "broken-csv")]
+
+
+def test_parquet_keeps_structure_and_rows_are_numbered(tmp_path):
+    path = tmp_path / "rows.parquet"
+    values = [{"messages": [{"role": "user", "content": f"{i}"}], "at": None} for i in range(600)]
+    values[1]["at"] = datetime(2026, 1, 2, tzinfo=UTC)
+    pq.write_table(pa.Table.from_pylist(values), path)
+    got = _read(path)
+    assert [line for line, _ in got] == list(range(1, 601))
+    assert got[599][1]["messages"] == [{"content": "599", "role": "user"}]
+
+
+def test_a_file_that_is_no_parquet_ends_in_one_line(tmp_path):
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(IngestError, match=r"cannot read .*rows.parquet"):
+        list(rows(path))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.gz", "rows.json.gz", "rows.jsonl.zst"])
+def test_compressed(tmp_path, name):
+    path = tmp_path / name
+    text = "a\n1\n" if "csv" in name else '{"a": "1"}\n'
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        with pa.output_stream(str(path), compression="zstd") as stream:
+            stream.write(text.encode())
+    assert [value for _, value in _read(path)] == [{"a": "1"}]
+
+
+def test_a_damaged_archive_keeps_what_came_before(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    # Numbers that do not compress, so that half of the bytes hold about half of the rows.
+    numbers = random.Random(0)  # noqa: S311
+    text = "".join(json.dumps({"a": numbers.random()}) + "\n" for _ in range(2_000))
+    whole = gzip.compress(text.encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    got = _read(path)
+    assert got[-1][1] == "broken-archive"
+    assert len(got) > 500
+    assert all(isinstance(value, dict) for _, value in got[:-1])
+
+
+def test_content_decides_where_the_name_does_not(tmp_path):
+    path = tmp_path / "export"
+    path.write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    assert _read(path) == [(1, {"a": 1}), (2, {"a": 2})]
+    path.write_text('[{"a": 1}]', encoding="utf-8")
+    assert _read(path) == [(1, {"a": 1})]
+    path.write_text("dear diary", encoding="utf-8")
+    with pytest.raises(IngestError, match="none of the containers"):
+        list(rows(path))
+
+
+def test_a_folder_gives_its_data_files_in_order(tmp_path):
+    for name in ["b.jsonl", "a/z.csv", "README.md", ".cache/x.jsonl", "c.parquet"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in files(tmp_path)]
+    assert found == ["a/z.csv", "b.jsonl", "c.parquet"]
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(IngestError, match="there is no file"):
+        files(tmp_path / "absent.jsonl")
+    with pytest.raises(IngestError, match="holds no data file"):
+        files(tmp_path)
+
+
+def test_streams_do_not_read_ahead(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' * 10, encoding="utf-8")
+    stream = rows(path)
+    assert next(stream) == Raw(1, {"a": 1})
+    stream.close()

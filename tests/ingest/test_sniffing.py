@@ -1,0 +1,91 @@
+"""Sniffing: each format is recognised as itself, and what is none of them is explained."""
+
+import pytest
+
+from palate.ingest import FORMATS, IngestError
+from palate.ingest.registry import find, no_match, sniff
+
+USER = {"role": "user", "content": "Hi"}
+GOOD = {"role": "assistant", "content": "Hello"}
+BAD = {"role": "assistant", "content": "What?"}
+GPT = {"from": "gpt", "value": "Hello"}
+CHOICES = [{"index": 0, "message": GOOD}]
+
+ROWS = {
+    "openai-chat": [
+        {"messages": [USER], "choices": CHOICES},
+        {"request": {"messages": [USER]}, "response": {"choices": CHOICES}},
+        {"body": {"messages": [USER]}, "response": {"body": {"choices": CHOICES}}},
+        {"messages": [USER, GOOD], "feedback": "up"},
+        {"messages": [USER, GOOD], "metadata": {"rating": "-1"}},
+    ],
+    "openai-preference": [
+        {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+    ],
+    "llama-factory": [
+        {"conversations": [{"from": "human", "value": "Hi"}], "chosen": GPT, "rejected": GPT},
+        {"conversations": [{"from": "human", "value": "Hi"}, GPT]},
+        {"messages": [USER], "chosen": GOOD, "rejected": BAD},
+        {"messages": [USER, GOOD], "label": True},
+        {"instruction": "Hi", "input": "", "chosen": "a", "rejected": "b"},
+        {"instruction": "Hi", "input": "", "output": "a"},
+    ],
+    "trl": [
+        {"prompt": "Hi", "chosen": "a", "rejected": "b"},
+        {"prompt": "Hi", "chosen": [USER, GOOD], "rejected": [USER, BAD], "messages": [USER, GOOD]},
+        {"chosen": "The a", "rejected": "The b"},
+        {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"prompt": "Hi", "completion": "a", "label": True},
+        {"prompt": "Hi", "completion": "a"},
+        {"messages": [USER, GOOD]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [(name, row) for name, rows in ROWS.items() for row in rows]
+)
+def test_each_row_is_sniffed_as_its_own_format(name, row):
+    found = sniff([row])
+    assert found is not None
+    assert found.name == name
+
+
+def test_every_format_has_rows_above():
+    assert set(ROWS) == set(FORMATS)
+
+
+def test_parquet_columns_that_are_null_do_not_count():
+    row = {"messages": None, "choices": None, "prompt": "Hi", "completion": "a", "label": None}
+    found = sniff([row])
+    assert found is not None
+    assert found.name == "trl"
+
+
+def test_the_majority_decides():
+    rows = [*ROWS["trl"][:2], ROWS["llama-factory"][0]]
+    found = sniff(rows)
+    assert found is not None
+    assert found.name == "trl"
+
+
+@pytest.mark.parametrize(
+    "row", [{"question": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a"}, {}, {"text": "a"}]
+)
+def test_what_is_no_format_is_not_guessed(row):
+    assert sniff([row]) is None
+
+
+def test_no_match_says_what_was_seen_and_what_is_closest():
+    said = no_match([{"prompt": "a", "good": "b", "bad": "c"}])
+    assert "prompt, good, bad" in said
+    assert "closest is trl, which looks for prompt, chosen, rejected" in said
+    assert all(name in said for name in FORMATS)
+    assert "closest" not in no_match([{"text": "a"}])
+
+
+def test_an_unknown_format_names_the_nearest():
+    with pytest.raises(
+        IngestError, match="unknown format 'opnai-chat'; did you mean 'openai-chat'"
+    ):
+        find("opnai-chat")
