@@ -1,0 +1,133 @@
+"""From a data section to examples, with every drop in the funnel."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from palate.config import DataConfig
+from palate.curate import Funnel, prepare
+from palate.ingest import IngestError
+
+
+def _log(prompt, answer, feedback, **metadata):
+    return {
+        "messages": [{"role": "user", "content": prompt}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}],
+        "feedback": feedback,
+        "metadata": metadata,
+    }
+
+
+@pytest.fixture
+def log(tmp_path):
+    """22 rows that parse: 10 prompts with a contrast and one without; and two that do not."""
+    rows = [_log(f"q{i}", f"good {i}", "up", t=f"{i % 5}") for i in range(10)]
+    rows += [_log(f"q{i}", f"bad {i}", "down", t=f"{i % 5}") for i in range(10)]
+    rows += [_log("q10", "one", "up", t="0"), _log("q10", "two", "up", t="0")]
+    rows += [_log("q11", "", "up"), _log("q11", "x", "meh")]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_the_whole_way(log):
+    prepared = prepare(DataConfig(path=log, heldout=0.2), seed=0)
+    assert prepared.funnel.line() == ("24 rows read → 11 prompts → 10 pairs → 8 train + 2 held-out")
+    assert prepared.funnel.dropped == {"empty-answer": 1, "no-contrast": 1, "unknown-feedback": 1}
+    assert sorted((r.line, r.reason) for r in prepared.rejects) == [
+        (21, "no-contrast"),
+        (23, "empty-answer"),
+        (24, "unknown-feedback"),
+    ]
+    for pair in prepared.train + prepared.heldout:
+        assert pair.chosen.text.removeprefix("good") == pair.rejected.text.removeprefix("bad")
+
+
+def test_demonstrations_say_what_they_are_made_of(log):
+    prepared = prepare(DataConfig(path=log, heldout=0), seed=0, shape="demonstration")
+    # 10 + 2 thumbs up; 10 thumbs down and the two broken rows are left out.
+    assert len(prepared.train) == 12
+    assert prepared.funnel.dropped == {"thumbs-down": 10, "empty-answer": 1, "unknown-feedback": 1}
+    (said,) = [text for name, _, _, text in prepared.funnel.rows() if name == "demonstrate"]
+    assert "12 from answers with a thumb up" in said
+
+
+def test_the_check_of_the_caller(log):
+    def check(example):
+        return ("too-long", "9 tokens") if example.prompt[0].content == "q3" else None
+
+    prepared = prepare(DataConfig(path=log, heldout=0), seed=0, check=check)
+    assert len(prepared.train) == 9
+    assert prepared.funnel.dropped["too-long"] == 1
+
+
+def test_at_most_so_many_pairs_by_seed(log):
+    def drawn(seed):
+        config = DataConfig(path=log, heldout=0, max_pairs=4)
+        return [example.id for example in prepare(config, seed).train]
+
+    assert len(drawn(0)) == 4
+    assert drawn(0) == drawn(0)
+    assert {tuple(drawn(seed)) for seed in range(5)} != {tuple(drawn(0))}
+    assert (
+        prepare(DataConfig(path=log, heldout=0, max_pairs=4), 0).funnel.dropped["over-max-pairs"]
+        == 6
+    )
+
+
+def test_the_system_prompt_is_added_only_where_there_is_none(tmp_path):
+    system = {"role": "system", "content": "Mine."}
+    rows = [
+        _log("a", "x", "up"),
+        _log("a", "y", "down"),
+        _log("b", "x", "up"),
+        _log("b", "y", "down"),
+    ]
+    for row in rows[2:]:
+        row["messages"].insert(0, system)
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = prepare(DataConfig(path=str(path), heldout=0, system="Ours."), 0)
+    assert [example.prompt[0].content for example in prepared.train] == ["Ours.", "Mine."]
+    assert [len(example.prompt) for example in prepared.train] == [2, 2]
+
+
+def test_split_by_tag(log):
+    config = DataConfig(path=log, split_by="tag:t", heldout_values=["2"])
+    prepared = prepare(config, 0)
+    assert {example.tags["t"] for example in prepared.heldout} == {"2"}
+    assert len(prepared.heldout) == 2
+
+
+def test_nothing_left_is_one_line_with_the_counts(tmp_path):
+    path = tmp_path / "log.jsonl"
+    rows = [_log("a", "x", "up"), _log("b", "y", "up"), _log("c", "", "up")]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    with pytest.raises(IngestError) as caught:
+        prepare(DataConfig(path=str(path)), 0)
+    assert str(caught.value) == (
+        f"no usable pair in {path}: 3 rows read; no-contrast 2, empty-answer 1"
+    )
+
+
+def test_progress(log):
+    seen = []
+    prepare(DataConfig(path=log), 0, progress=lambda stage, count: seen.append((stage, count)))
+    assert seen == [("read", 22)]
+
+
+def test_the_funnel_comes_back_from_json(log):
+    funnel = prepare(DataConfig(path=log), 0).funnel
+    again = Funnel.from_dict(json.loads(json.dumps(funnel.to_dict())))
+    assert again == funnel
+    assert again.line() == funnel.line()
+
+
+def test_the_data_rooms_never_import_torch():
+    program = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; "
+        "import palate.ingest, palate.curate, palate.store"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,144 @@
+"""The split: by group, deterministic, near the share that was asked for, without leakage."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.curate.split import split
+from palate.records import Completion, Example, Message
+
+
+def _example(prompt, answer="a", **tags):
+    return Example(
+        (Message("user", prompt),), (Completion((Message("assistant", answer),)),), tags=tags
+    )
+
+
+def _prompts(examples):
+    return {example.prompt_key for example in examples}
+
+
+@pytest.mark.parametrize(
+    ("groups", "share", "expected"),
+    [(10, 0.1, 1), (100, 0.1, 10), (7, 0.5, 3), (3, 0.01, 1), (2, 0.99, 1)],
+)
+def test_share_of_prompts(groups, share, expected):
+    """7 · 0.5 = 3.5 is as far from 3 as from 4, and the smaller is kept; each side keeps one."""
+    rows = [_example(f"{i}", answer) for i in range(groups) for answer in "ab"]
+    train, heldout = split(rows, share)
+    assert len(_prompts(heldout)) == expected
+    assert len(train) + len(heldout) == len(rows)
+    assert not _prompts(train) & _prompts(heldout)
+
+
+def test_the_seed_and_the_groups_decide_not_the_order():
+    rows = [_example(f"{i}") for i in range(50)]
+    shuffled = rows.copy()
+    random.Random(1).shuffle(shuffled)  # noqa: S311 - an order, no secret
+    held = _prompts(split(rows, 0.2, seed=3)[1])
+    assert _prompts(split(shuffled, 0.2, seed=3)[1]) == held
+    assert _prompts(split(rows, 0.2, seed=4)[1]) != held
+
+
+def test_both_sides_keep_the_order_of_the_rows():
+    rows = [_example(f"{i}") for i in range(30)]
+    for side in split(rows, 0.3):
+        assert side == [row for row in rows if row in side]
+
+
+def test_no_share_holds_out_nothing():
+    rows = [_example("one")]
+    assert split(rows, 0) == (rows, [])
+
+
+def test_whole_tags_are_held_out():
+    rows = [
+        _example(f"{template} {i}", template=template) for template in "abcde" for i in range(4)
+    ]
+    train, heldout = split(rows, 0.2, "tag:template")
+    assert len(heldout) == 4
+    assert len({row.tags["template"] for row in heldout}) == 1
+    assert len({row.tags["template"] for row in train}) == 4
+
+
+def test_tags_of_unequal_size_come_near_the_share():
+    sizes = {"big": 60, "a": 10, "b": 10, "c": 10, "d": 10}
+    rows = [_example(f"{t} {i}", t=t) for t, size in sizes.items() for i in range(size)]
+    for seed in range(10):
+        # 100 prompts, 20 wanted: `big` alone would miss it by 40, so it is never taken.
+        assert len(split(rows, 0.2, "tag:t", seed=seed)[1]) == 20
+
+
+def test_named_values_are_held_out_exactly():
+    rows = [_example(f"{i}", t="abc"[i % 3]) for i in range(9)]
+    train, heldout = split(rows, 0.1, "tag:t", ["b", "c"])
+    assert {row.tags["t"] for row in train} == {"a"}
+    assert len(heldout) == 6
+
+
+@pytest.mark.parametrize("values", [None, ["a"], ["b"]])
+def test_a_prompt_under_two_tags_is_never_on_both_sides(values):
+    rows = [_example("same", "x", t="a"), _example("same", "y", t="b")]
+    rows += [_example(f"{t} {i}", t=t) for t in "abcd" for i in range(3)]
+    train, heldout = split(rows, 0.3, "tag:t", values)
+    assert not _prompts(train) & _prompts(heldout)
+    assert heldout
+    if values is None:  # a and b count as one group
+        held = {row.tags["t"] for row in heldout}
+        assert ("a" in held) == ("b" in held)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"by": "tag:tmeplate"}, "3 of 3 examples lack the tag; did you mean 'template'"),
+        ({"by": "tag:some"}, "2 of 3 examples lack the tag"),
+        ({"by": "row"}, "cannot split by 'row'"),
+        ({"heldout_values": ["a"]}, "needs data.split_by=tag:NAME"),
+        ({"by": "tag:template", "heldout_values": ["z"]}, "no example has the tag:template 'z'"),
+        ({"by": "tag:template", "heldout_values": ["a", "b"]}, "nothing is left for training"),
+        ({"by": "tag:only"}, "set data.heldout=0"),
+    ],
+)
+def test_what_cannot_be_split_is_said(arguments, said):
+    rows = [
+        _example("1", template="a", only="x", some="x"),
+        _example("2", template="b", only="x"),
+        _example("3", template="b", only="x"),
+    ]
+    with pytest.raises(ValueError, match=said):
+        split(rows, 0.5, **arguments)
+
+
+def test_rows_without_any_tag():
+    with pytest.raises(ValueError, match="the rows have no tags at all"):
+        split([_example("1"), _example("2")], 0.5, "tag:x")
+
+
+def test_one_group_cannot_be_divided():
+    with pytest.raises(ValueError, match=r"data\.heldout=0"):
+        split([_example("1", "a"), _example("1", "b")], 0.5)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=40),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
+    by=st.sampled_from(["prompt", "tag:t"]),
+)
+def test_no_leakage_ever(rows, share, seed, by):
+    examples = [_example(f"{prompt}", t=f"{tag}") for prompt, tag in rows]
+    try:
+        train, heldout = split(examples, share, by, seed=seed)
+    except ValueError as error:
+        assert "set data.heldout=0" in str(error)  # noqa: PT017 - one group is a legal draw
+        return
+    assert train
+    assert heldout
+    assert not _prompts(train) & _prompts(heldout)
+    if by == "tag:t":
+        assert not {e.tags["t"] for e in train} & {e.tags["t"] for e in heldout}
+    assert split(examples[::-1], share, by, seed=seed)[1][::-1] == heldout
