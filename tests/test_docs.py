@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from palate.config import load_config
+from palate.config import ConfigError, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -105,8 +105,8 @@ def _commands(page: Path) -> Iterator[list[str]]:
 def _problem(words: list[str]) -> str:
     """Why `palate WORDS` would be refused, or the empty string."""
     said = f"palate {' '.join(words)}"
-    command, context, rest = _app(), None, list(words)
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+    command, rest = _app(), list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith(("-", "[")):
         if rest[0] not in command.commands:
             return f"{said}: there is no command '{rest[0]}'"
         command = command.commands[rest.pop(0)]
@@ -124,7 +124,10 @@ def _problem(words: list[str]) -> str:
         return f"{said}: there is no {missing[0]}"
     for recipe in recipes:
         if recipe.endswith(".yaml"):
-            load_config(ROOT / recipe, [w for w in rest if "=" in w and not w.startswith("-")])
+            try:
+                load_config(ROOT / recipe, [w for w in rest if "=" in w and not w.startswith("-")])
+            except ConfigError as error:
+                return f"{said}: {error}"
     return ""
 
 
