@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -34,13 +35,13 @@ SHORT = "I am sorry about that. Shall I look up your order number?"
 
 def sampled(prompts: int = 32, answers: int = 1, scored: bool = True) -> list[Answer]:
     """Answers before (one in four prompts follows the rule) and after (all but one in sixteen)."""
-    draw = random.Random(0)
+    draw = np.random.default_rng(0)
     out: list[Answer] = []
     for stage in ("before", "after"):
         for number in range(prompts * answers):
             prompt = number // answers
             passed = number % 4 == 0 if stage == "before" else number % 16 != 5
-            text = f"{SHORT if passed else LONG} {' '.join(draw.choices(LONG.split(), k=4))}"
+            text = f"{SHORT if passed else LONG} {' '.join(draw.choice(LONG.split(), 4))}"
             asked = QUESTIONS[prompt % len(QUESTIONS)]
             failed = () if passed else ("length", "question")
             kind: Stage = "before" if stage == "before" else "after"
@@ -49,11 +50,11 @@ def sampled(prompts: int = 32, answers: int = 1, scored: bool = True) -> list[An
                     prompt=(Message("system", SYSTEM), Message("user", f"{asked} ({prompt})")),
                     group=str(prompt),
                     text=HOSTILE if prompt == 3 else text,
-                    tokens=26 + draw.randrange(4),
+                    tokens=26 + int(draw.integers(4)),
                     finished=True,
                     stage=kind,
                     result=RuleResult(passed, float(passed), failed) if scored else None,
-                    kl=draw.gauss(4.1, 1.0) if stage == "after" else None,
+                    kl=draw.normal(4.1, 1.0) if stage == "after" else None,
                 )
             )
     return out
@@ -61,23 +62,23 @@ def sampled(prompts: int = 32, answers: int = 1, scored: bool = True) -> list[An
 
 def metrics(method: str) -> list[dict[str, Any]]:
     """Forty steps of falling loss and growing margin, held out measured every tenth."""
-    draw = random.Random(1)
+    draw = np.random.default_rng(1)
     lines: list[dict[str, Any]] = []
     for step in range(STEPS + 1):
         margin = 3.2 * step / STEPS
         loss = math.log1p(math.exp(-margin)) if method == "dpo" else 2.6 - 0.02 * step
         pair = {
-            "margin": margin + draw.gauss(0, 0.3),
-            "accuracy": min(1.0, round(8 * (0.5 + 0.012 * step + draw.gauss(0, 0.08))) / 8),
-            "chosen_reward": -0.4 * margin + draw.gauss(0, 0.15),
-            "rejected_reward": -1.4 * margin + draw.gauss(0, 0.2),
+            "margin": margin + draw.normal(0, 0.3),
+            "accuracy": min(1.0, round(8 * (0.5 + 0.012 * step + draw.normal(0, 0.08))) / 8),
+            "chosen_reward": -0.4 * margin + draw.normal(0, 0.15),
+            "rejected_reward": -1.4 * margin + draw.normal(0, 0.2),
         }
         if method == "sft":
             pair = {}
         if step:
             lines.append(
                 {"kind": "train", "step": step, "epoch": step / STEPS, "seconds": 2.7 * step}
-                | {"loss": loss + draw.gauss(0, 0.03), "grad_norm": 1 + draw.random()}
+                | {"loss": loss + draw.normal(0, 0.03), "grad_norm": 1 + draw.random()}
                 | {"lr": 2e-4 * math.cos(math.pi * step / 2 / STEPS)}
                 | pair
             )
@@ -154,6 +155,16 @@ def write_run(folder: Path, method: str = "dpo", answers: list[Answer] | None = 
     manifest = {"rows": {"train": 202}, "funnel": funnel.to_dict(), "content_hash": "ab12" * 16}
     (folder / "snapshot" / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """`make_run(method="sft", answers=[])` writes another run."""
+
+    def make(method: str = "dpo", answers: list[Answer] | None = None) -> Path:
+        return write_run(tmp_path / method, method, answers)
+
+    return make
 
 
 @pytest.fixture

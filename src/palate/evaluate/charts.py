@@ -75,8 +75,8 @@ def series(
         for i, (step, _) in enumerate(points)
     ]
     return (
-        Series(f"{name}, each step", _thinned(points), color, "thin"),
-        Series(f"{name}, mean of {window}", _thinned(smooth), color, "bold"),
+        Series(name, _thinned(points), color, "thin"),
+        Series(f"{name} (mean of {window} steps)", _thinned(smooth), color, "bold"),
     )
 
 
@@ -122,10 +122,15 @@ def training_figures(
         ("Gradient norm", norm, "Before clipping.", {"small": True}),
     )
     return [
-        Figure(title, draw(lines, **how), lines if len(lines) > 1 else (), caption, "small" in how)
+        Figure(title, draw(lines, **how), _legend(lines), caption, "small" in how)
         for title, lines, caption, how in wanted
         if lines
     ]
+
+
+def _legend(lines: Sequence[Series]) -> tuple[Series, ...]:
+    """What needs a name: not a single line, and not the thin line behind a bold one."""
+    return tuple(line for line in lines if line.style != "thin") if len(lines) > 1 else ()
 
 
 def draw(

@@ -44,12 +44,14 @@ class Finding:
 
 def findings(run: RunFiles) -> list[Finding]:
     """Everything that can be said about this run, alarms first."""
-    answers = answer_findings(section(run.results, "comparison"))
+    comparison = section(run.results, "comparison")
     candidates = [
         diverged(run.train),
-        rule_result(section(run.results, "comparison")),
-        *answers,
-        rewards(run.train, any(f.level == "alarm" for f in answers), bool(answers)),
+        rule_result(comparison),
+        variety(comparison),
+        endings(comparison),
+        length(comparison),
+        rewards(run.train, degenerate(comparison)),
         step_zero(section(run.results, "step0")),
         heldout_loss(run.heldout),
         heldout_accuracy(section(run.results, "heldout")),
@@ -86,45 +88,70 @@ def rule_result(comparison: Table) -> Finding | None:
     return Finding("note", "No clear difference by the rule", text)
 
 
-def answer_findings(comparison: Table) -> list[Finding]:
-    """Do the sampled answers degenerate? Variety, endings, and length."""
-    found: list[Finding] = []
+def variety(comparison: Table) -> Finding | None:
+    """Do the answers still differ from each other? Alarm at a fall of distinct-2 by a quarter."""
     old = number(comparison, "before", "distinct_2")
     new = number(comparison, "after", "distinct_2")
-    if old and new is not None:
-        change = new / old - 1
-        seen = f"distinct-2 went from {decimal(old)} to {decimal(new)} ({signed_percent(change)})"
-        if change < -DISTINCT_FALL:
-            text = f"{seen}; the alarm is at a fall of {percent(DISTINCT_FALL)}. Read the samples:"
-            text += " do they copy one pattern? Fewer steps or a larger \u03b2 keep more variety."
-            found.append(Finding("alarm", "Answers have become uniform", text))
-        else:
-            text = f"{seen}; the alarm is at a fall of {percent(DISTINCT_FALL)}."
-            found.append(Finding("good", "Answers have kept their variety", text))
+    if not old or new is None:
+        return None
+    change = new / old - 1
+    text = f"distinct-2 went from {decimal(old)} to {decimal(new)} ({signed_percent(change)}); the "
+    text += f"alarm is at a fall of {percent(DISTINCT_FALL)}."
+    if change >= -DISTINCT_FALL:
+        return Finding("good", "Answers have kept their variety", text)
+    text += " Read the samples: do they copy one pattern? Fewer steps or a larger \u03b2 keep more."
+    return Finding("alarm", "Answers have become uniform", text)
+
+
+def endings(comparison: Table) -> Finding | None:
+    """Does the model still end its answers itself? Alarm at a fall by five points."""
     old, new = number(comparison, "before", "finished"), number(comparison, "after", "finished")
-    if old is not None and new is not None:
-        seen = f"the model ended {percent(old)} of its answers itself before, {percent(new)} after"
-        if new < old - FINISHED_FALL:
-            text = f"{seen}. It is forgetting how to stop: check that end-of-turn is trained on."
-            found.append(Finding("alarm", "Fewer answers come to an end", text))
-        else:
-            found.append(Finding("good", "Answers come to an end", f"{seen}."))
+    if old is None or new is None:
+        return None
+    text = f"the model ended {percent(old)} of its answers itself before, {percent(new)} after."
+    if new >= old - FINISHED_FALL:
+        return Finding("good", "No fewer answers come to an end", text)
+    text += " It is forgetting how to stop: check that the end of the turn is trained on."
+    return Finding("alarm", "Fewer answers come to an end", text)
+
+
+def length(comparison: Table) -> Finding | None:
+    """Has the mean length moved? Alarm at a drift of a fifth, up or down."""
     drift = number(comparison, "tokens_change")
-    if drift is not None:
-        old, new = number(comparison, "before", "tokens"), number(comparison, "after", "tokens")
-        seen = f"{decimal(old, 1)} tokens on average before, {decimal(new, 1)} after"
-        seen += f" ({longer(drift)})"
-        if abs(drift) > LENGTH_DRIFT:
-            text = f"{seen}; the alarm is at {percent(LENGTH_DRIFT)}. If the rule is about length,"
-            text += " this is the lesson; if not, the preferences may reward length by accident."
-            found.append(Finding("alarm", "Answer length has drifted", text))
-        else:
-            found.append(Finding("good", "Answer length has held", f"{seen}."))
-    return found
+    if drift is None:
+        return None
+    old, new = number(comparison, "before", "tokens"), number(comparison, "after", "tokens")
+    text = (
+        f"{decimal(old, 1)} tokens on average before, {decimal(new, 1)} after ({longer(drift)}); "
+    )
+    text += f"the alarm is at {percent(LENGTH_DRIFT)}."
+    if abs(drift) <= LENGTH_DRIFT:
+        return Finding("good", "Answer length has held", text)
+    text += " If the rule is about length, this is the lesson; if not, the preferences may reward"
+    text += " length by accident."
+    return Finding("alarm", "Answer length has drifted", text)
 
 
-def rewards(train: Sequence[Table], degenerate: bool, sampled: bool) -> Finding | None:
-    """Chosen answers becoming less likely while the margin grows: common, unless samples rot."""
+def degenerate(comparison: Table) -> bool | None:
+    """Did the samples change for the worse? None if there are none.
+
+    A length that drifted counts only without a clear gain by the rule: shorter answers may be
+    what was asked for.
+    """
+    found = [check(comparison) for check in (variety, endings)]
+    gain = rule_result(comparison)
+    if gain is None or gain.level != "good":
+        found.append(length(comparison))
+    levels = [finding.level for finding in found if finding is not None]
+    return "alarm" in levels if levels else None
+
+
+def rewards(train: Sequence[Table], worse: bool | None) -> Finding | None:
+    """Chosen answers becoming less likely while the margin grows: common, unless samples rot.
+
+    `worse` is what `degenerate` says of the samples. Quarters of the run are compared, because
+    single steps jump; runs of fewer than four steps are not judged.
+    """
     lines = [x for x in train if None not in (number(x, "chosen_reward"), number(x, "margin"))]
     if len(lines) < 4:
         return None
@@ -142,12 +169,15 @@ def rewards(train: Sequence[Table], degenerate: bool, sampled: bool) -> Finding 
     if chosen[1] >= chosen[0]:
         text = f"{seen}. The model moves towards the chosen answers, not only away from the others."
         return Finding("good", "Chosen answers became likelier", text)
-    if degenerate:
+    if worse:
         text = f"{seen}, and the samples changed for the worse (see above). Fewer steps, a larger"
         text += " \u03b2, or an added likelihood term would hold the model back."
         return Finding("alarm", "Chosen answers fall, and the samples with them", text)
     text = f"{seen}. This is common: the loss sees only the difference of the two. "
-    text += "The sampled answers show no sign of damage." if sampled else "No answers were sampled."
+    if worse is None:
+        text += "Whether the answers suffer was not measured."
+    else:
+        text += "The sampled answers show no sign of damage."
     return Finding("note", "The chosen reward falls while the margin rises", text)
 
 

@@ -7,18 +7,18 @@ the page forbids scripts and every outside resource besides.
 
 from __future__ import annotations
 
+import functools
 import shlex
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
-from palate.evaluate import sections
+from palate.evaluate import samples, tables
 from palate.evaluate.charts import draw_shares, training_figures
 from palate.evaluate.findings import findings
 from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
-from palate.evaluate.wording import bounds, decimal, longer, percent, plural, points
+from palate.evaluate.wording import bounds, clean, decimal, longer, percent, plural, points
 
 
 def write_report(run_folder: Path) -> Path:
@@ -37,41 +37,38 @@ def write_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(**context(run))
+    return _template().render(**context(run))
 
 
 def context(run: RunFiles) -> dict[str, Any]:
-    """What the template shows: words and rows; only the drawings are markup."""
-    shown, prompts = sections.prompts(run)
+    """What the template shows: words and rows.
+
+    Only the drawings are markup, and they hold nothing but numbers and our own words.
+    """
+    shown, prompts = samples.prompts(run)
     figures = training_figures(run.train, run.heldout, number(run.results, "step0", "expected"))
     folder = shlex.quote(str(run.folder))
+    recipe, again = str(run.folder / "config.yaml"), f"name={run.folder.name}-again"
     return {
-        "name": sections.clean(str(run.config.get("name") or run.folder.resolve().name)),
+        "name": clean(str(run.config.get("name") or run.folder.resolve().name)),
         "title": headline(run),
         "details": details(run),
         "shares": _shares(run),
         "findings": findings(run),
-        "measures": sections.measures(run),
+        "measures": tables.measures(run),
         "method": section(run.results, "comparison").get("method"),
-        "figures": [(figure, Markup(figure.svg)) for figure in figures],
-        "funnel": sections.funnel(run),
-        "rule": sections.clean(str(section(run.config, "evaluate").get("rule") or "")),
+        "figures": figures,
+        "funnel": tables.funnel(run),
+        "rule": clean(str(section(run.config, "evaluate").get("rule") or "")),
         "scored": number(run.results, "comparison", "after", "share") is not None,
         "prompts": shown,
-        "system": sections.one_system(shown),
+        "system": samples.one_system(shown),
         "total_prompts": prompts,
-        "settings": sections.settings(run),
-        "versions": sections.versions(run),
-        "config": sections.clean(run.config_text),
-        "unread": [sections.clean(line) for line in run.unread],
-        "reproduce": f"palate train {shlex.quote(str(run.folder / 'config.yaml'))}",
+        "settings": tables.settings(run),
+        "versions": tables.versions(run),
+        "config": clean(run.config_text),
+        "unread": [clean(line) for line in run.unread],
+        "reproduce": f"palate train {shlex.quote(recipe)} {shlex.quote(again)}",
         "next_steps": [
             (f"palate chat {folder}", "talk to the model you trained"),
             ("palate init", "write a recipe for your own data and model"),
@@ -116,7 +113,7 @@ def details(run: RunFiles) -> str:
     return "; ".join(said)
 
 
-def _shares(run: RunFiles) -> Markup | None:
+def _shares(run: RunFiles) -> str | None:
     """The two shares as a drawing, if both and their intervals were measured."""
     comparison = section(run.results, "comparison")
     before, after = section(comparison, "before"), section(comparison, "after")
@@ -124,4 +121,16 @@ def _shares(run: RunFiles) -> Markup | None:
     old_in, new_in = interval(before, "interval"), interval(after, "interval")
     if old is None or new is None or old_in is None or new_in is None:
         return None
-    return Markup(draw_shares(old, old_in, new, new_in))
+    return draw_shares(old, old_in, new, new_in)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

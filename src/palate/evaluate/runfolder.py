@@ -78,7 +78,11 @@ def number(table: Table, *path: str) -> float | None:
     found = section(table, *path[:-1]).get(path[-1])
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found) if math.isfinite(found) else None
+    try:
+        value = float(found)
+    except OverflowError:  # JSON knows integers of any size
+        return None
+    return value if math.isfinite(value) else None
 
 
 def interval(table: Table, *path: str) -> tuple[float, float] | None:
@@ -103,7 +107,7 @@ def _text(path: Path, unread: list[str]) -> str:
 def _yaml(text: str, unread: list[str]) -> Table:
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that is none
         unread.append("config.yaml is not valid YAML")
         return {}
     return found if isinstance(found, dict) else {}
@@ -151,9 +155,22 @@ def _answers(path: Path, unread: list[str]) -> tuple[Answer, ...]:
     odd = 0
     for line in _lines(path, unread):
         try:
-            answers.append(Answer.from_dict(dict(line)))
+            answer = Answer.from_dict(dict(line))
         except (KeyError, TypeError, AttributeError):
+            odd += 1
+            continue
+        if _sound(answer):
+            answers.append(answer)
+        else:
             odd += 1
     if odd:
         unread.append(f"{path.name}: {odd} lines are not answers")
     return tuple(answers)
+
+
+def _sound(answer: Answer) -> bool:
+    """Whether the values read from a file have the types that the record promises."""
+    texts = [answer.group, answer.text, answer.stage, *(m.role for m in answer.prompt)]
+    if answer.result is not None:
+        texts += answer.result.failed
+    return all(isinstance(text, str) for text in texts)

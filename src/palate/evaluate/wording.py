@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 NOT_MEASURED = "not measured"
 MINUS = "\N{MINUS SIGN}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -23,7 +25,7 @@ def compact(value: float | None) -> str:
     if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+        return f"{mantissa}e{int(exponent)}"  # with ASCII's minus: as a recipe takes it
     return f"{value:.3g}".replace("-", MINUS) if abs(value) < 1000 else decimal(value, 0)
 
 
@@ -82,6 +84,16 @@ def duration(seconds: float | None) -> str:
 def plural(value: float, noun: str) -> str:
     """``1 prompt``, ``2 prompts``."""
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def clean(text: str) -> str:
+    """Text that HTML can carry: control characters as their pictures, no lone surrogates.
+
+    What a terminal or a parser would act on (NUL, escape) becomes visible instead.
+    """
+    text = text.encode("utf-8", "replace").decode()
+    text = re.sub("[\x00-\x08\x0b-\x1f]", lambda found: chr(0x2400 + ord(found[0])), text)
+    return re.sub("[\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def _plus(value: float) -> str:

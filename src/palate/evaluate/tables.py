@@ -1,51 +1,24 @@
-"""The report's tables and samples: from what the run wrote to rows of plain text."""
+"""The report's tables: from what the run wrote to rows of plain text."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from palate.evaluate.answers import Answer
 from palate.evaluate.runfolder import RunFiles, Table, interval, number, section
 from palate.evaluate.wording import (
     NOT_MEASURED,
     bounds,
+    clean,
     compact,
     count,
     decimal,
     duration,
     percent,
-    plural,
     points,
     signed_percent,
 )
-from palate.records import canonical_json
-
-SHOWN = 24  # prompts in the report; the rest stays in samples.jsonl
 
 Row = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownAnswer:
-    """An answer as the page shows it."""
-
-    text: str
-    verdict: str
-    passed: bool | None
-    size: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShownPrompt:
-    """A held-out prompt with its answers: `asked` is the last user turn."""
-
-    asked: str
-    system: str
-    earlier: tuple[tuple[str, str], ...]
-    before: tuple[ShownAnswer, ...]
-    after: tuple[ShownAnswer, ...]
 
 
 def funnel(run: RunFiles) -> list[Row]:
@@ -155,62 +128,6 @@ def versions(run: RunFiles) -> list[Row]:
 
     walk(run.environment, "")
     return rows
-
-
-def prompts(run: RunFiles) -> tuple[list[ShownPrompt], int]:
-    """The first prompts of samples.jsonl, in its order, and how many there are in all."""
-    groups: dict[str, list[Answer]] = {}
-    for answer in run.answers:
-        groups.setdefault(answer.group, []).append(answer)
-    return [_shown(answers) for answers in list(groups.values())[:SHOWN]], len(groups)
-
-
-def one_system(shown: list[ShownPrompt]) -> str | None:
-    """The system prompt, if all prompts have the same one."""
-    found = {prompt.system for prompt in shown}
-    return found.pop() if len(found) == 1 else None
-
-
-def clean(text: str) -> str:
-    """Text that HTML can carry: control characters as their pictures, no lone surrogates.
-
-    What a terminal or a parser would act on (NUL, escape) becomes visible instead.
-    """
-    text = text.encode("utf-8", "replace").decode()
-    text = re.sub("[\x00-\x08\x0b-\x1f]", lambda found: chr(0x2400 + ord(found[0])), text)
-    return re.sub("[\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
-
-
-def _shown(answers: list[Answer]) -> ShownPrompt:
-    messages = list(answers[0].prompt)
-    system = [m.content for m in messages if m.role in ("system", "developer")]
-    turns = [m for m in messages if m.role not in ("system", "developer")]
-    users = [i for i, m in enumerate(turns) if m.role == "user"]
-    last = users[-1] if users else len(turns) - 1
-    return ShownPrompt(
-        asked=clean(turns[last].content) if turns else "",
-        system=clean("\n\n".join(system)),
-        earlier=tuple(
-            (m.role, clean(m.content or canonical_json(list(m.tool_calls))))
-            for i, m in enumerate(turns)
-            if i != last
-        ),
-        before=tuple(_answer(a) for a in answers if a.stage == "before"),
-        after=tuple(_answer(a) for a in answers if a.stage == "after"),
-    )
-
-
-def _answer(answer: Answer) -> ShownAnswer:
-    result = answer.result
-    if result is None:
-        verdict = "not scored"
-    elif result.passed:
-        verdict = "follows the rule"
-    else:
-        verdict = f"fails: {', '.join(result.failed)}" if result.failed else "fails"
-    size = plural(len(answer.text.split()), "word")
-    size += "" if answer.finished else ", cut at the limit"
-    return ShownAnswer(clean(answer.text), clean(verdict), result.passed if result else None, size)
 
 
 def _share(stage: Table) -> str:
