@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -126,12 +127,15 @@ def test_expanded_percentiles_reach_as_far_as_student() -> None:
     means_R = bootstrap_sums(values_GC, seed=0, resamples=40_000)[:, 0] / 400
     low, high = percentile_interval(means_R, 400)
     assert (high - low) / 2 == pytest.approx(0.04921, abs=0.0015)
-    # Few clusters, same draws: the tails move out.
-    wide = percentile_interval(means_R, 8)
-    assert wide[0] < low
-    assert wide[1] > high
+
+
+def test_expanded_percentiles_by_hand() -> None:
+    # Draws that are exactly normal: the tails at Phi(-r) are at -r and r themselves, with
+    # r = sqrt(G/(G-1)) t(G-1); for 16 clusters sqrt(16/15) * 2.1314 = 2.2013.
+    draws_R = np.array([NormalDist().inv_cdf((i + 0.5) / 20_000) for i in range(20_000)])
+    assert percentile_interval(draws_R, 16) == pytest.approx((-2.2013, 2.2013), abs=0.002)
     with pytest.raises(ValueError, match="two clusters"):
-        percentile_interval(means_R, 1)
+        percentile_interval(draws_R, 1)
 
 
 def test_cluster_mean_by_hand() -> None:
