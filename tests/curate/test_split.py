@@ -85,6 +85,11 @@ def test_a_prompt_under_two_tags_is_never_on_both_sides(values):
     train, heldout = split(rows, 0.3, "tag:t", values)
     assert not _prompts(train) & _prompts(heldout)
     assert heldout
+    if values is not None:  # the prompt that `values` shares is held out whole
+        assert {row.completions[0].text for row in heldout if len(row.prompt[0].content) == 4} == {
+            "x",
+            "y",
+        }
     if values is None:  # a and b count as one group
         held = {row.tags["t"] for row in heldout}
         assert ("a" in held) == ("b" in held)
