@@ -117,6 +117,17 @@ def test_prompts_that_give_no_pair(answers, reason):
     assert rejects == [(1, reason)]
 
 
+def test_an_answer_rated_both_ways_is_never_paired():
+    rows = [
+        _row(1, "q", _answer("disputed", True)),
+        _row(2, "q", _answer("disputed", False)),
+        _row(3, "q", _answer("bad", False)),
+    ]
+    _, said, rejects = _run(rows)
+    assert not said
+    assert rejects == [(1, "contradictory")]
+
+
 def test_a_reject_names_all_its_rows():
     rejects = []
     make_pairs([_row(1, "q", _answer("a", True)), _row(9, "q", _answer("b", True))], rejects.append)

@@ -36,6 +36,14 @@ def test_the_whole_way(log):
     prepared = prepare(DataConfig(path=log, heldout=0.2), seed=0)
     assert prepared.funnel.line() == ("24 rows read → 11 prompts → 10 pairs → 8 train + 2 held-out")
     assert prepared.funnel.dropped == {"empty-answer": 1, "no-contrast": 1, "unknown-feedback": 1}
+    assert [(stage.name, stage.dropped) for stage in prepared.funnel.stages] == [
+        ("read", {}),
+        ("group", {"empty-answer": 1, "unknown-feedback": 1}),
+        ("pair", {"no-contrast": 1}),
+        ("filter", {}),
+        ("train", {}),
+        ("held-out", {}),
+    ]
     assert sorted((r.line, r.reason) for r in prepared.rejects) == [
         (21, "no-contrast"),
         (23, "empty-answer"),

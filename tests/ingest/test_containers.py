@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from palate.ingest import IngestError
-from palate.ingest.containers import Raw, files, rows
+from palate.ingest.containers import files, rows
+from palate.ingest.text_rows import Raw
 
 
 def _read(path):

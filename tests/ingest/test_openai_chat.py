@@ -64,6 +64,13 @@ def test_metadata_becomes_tags_but_the_thumb_does_not():
     assert example.completions[0].label is False
 
 
+def test_the_outer_metadata_wins():
+    request = {**REQUEST, "metadata": {"shift": "night", "desk": "a"}}
+    row = {"request": request, "response": RESPONSE, "metadata": {"shift": "day"}}
+    (example,) = parse(row)
+    assert example.tags == {"shift": "day", "desk": "a"}
+
+
 def test_several_choices_with_their_own_thumbs():
     choices = [
         {"index": 0, "message": {"role": "assistant", "content": "A"}, "feedback": "up"},

@@ -128,6 +128,7 @@ def test_short_columns_and_metadata_become_tags():
         ({"prompt": "Hi", "chosen": [GOOD, USER], "rejected": [BAD]}, "answer-not-assistant"),
         ({"chosen": "Yes.", "rejected": "No."}, "no-shared-prompt"),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "no-shared-prompt"),
+        ({"chosen": [USER, GOOD], "rejected": [USER, USER, BAD]}, "no-shared-prompt"),
         ({"chosen": "Same", "rejected": "Same"}, "equal-answers"),
         ({"chosen": [USER, GOOD], "rejected": [USER, GOOD]}, "equal-answers"),
         ({"chosen": "", "rejected": "No."}, "empty-answer"),

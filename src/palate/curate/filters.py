@@ -8,6 +8,7 @@ from palate.curate.rejects import OnReject, Reason, reject
 from palate.records import Completion, Example
 
 Check = Callable[[Example], Reason | None]
+_Ranking = tuple[str, ...]
 
 
 def apply_filters(
@@ -32,7 +33,8 @@ def apply_filters(
             sound.append(example)
         else:
             on_reject(reject(example, *found))
-    left = _without_duplicates(_without_contradictions(sound, on_reject), on_reject)
+    ranked = [(_ranking(example), example) for example in sound]
+    left = _without_duplicates(_without_contradictions(ranked, on_reject), on_reject)
     if check is None:
         return left
     out: list[Example] = []
@@ -76,34 +78,33 @@ def _is_empty(completion: Completion) -> bool:
     return not any(m.content.strip() or m.tool_calls for m in turns)
 
 
-def _ranking(example: Example) -> tuple[str, ...]:
+def _ranking(example: Example) -> _Ranking:
     """Equal for examples that say the same: the prompt, and the answers in their rank."""
     return example.prompt_key, *(completion.content_key for completion in _compared(example))
 
 
-def _without_contradictions(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:
-    said = {_ranking(example) for example in examples if example.verdict is not None}
-    out: list[Example] = []
-    for example in examples:
-        ranking = _ranking(example)
+def _without_contradictions(
+    ranked: Sequence[tuple[_Ranking, Example]], on_reject: OnReject
+) -> list[tuple[_Ranking, Example]]:
+    said = {ranking for ranking, example in ranked if example.verdict is not None}
+    out: list[tuple[_Ranking, Example]] = []
+    for ranking, example in ranked:
         if example.verdict is not None and (ranking[0], ranking[2], ranking[1]) in said:
             detail = "another row ranks the same two answers the other way round"
             on_reject(reject(example, "contradictory", detail))
         else:
-            out.append(example)
+            out.append((ranking, example))
     return out
 
 
-def _without_duplicates(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:
-    first: dict[tuple[str, ...], Example] = {}
-    out: list[Example] = []
-    for example in examples:
-        ranking = _ranking(example)
-        if ranking in first:
-            where = first[ranking].provenance[:1]
-            same = f" of {where[0].source}:{where[0].line}" if where else ""
-            on_reject(reject(example, "duplicate", f"a copy{same}"))
-        else:
-            first[ranking] = example
-            out.append(example)
-    return out
+def _without_duplicates(
+    ranked: Sequence[tuple[_Ranking, Example]], on_reject: OnReject
+) -> list[Example]:
+    first: dict[_Ranking, Example] = {}
+    for ranking, example in ranked:
+        same = first.setdefault(ranking, example)
+        if same is not example:
+            where = same.provenance[:1]
+            copied = f" of {where[0].source}:{where[0].line}" if where else ""
+            on_reject(reject(example, "duplicate", f"a copy{copied}"))
+    return list(first.values())

@@ -28,87 +28,85 @@ def split(
 
     Raises `ValueError` for a tag or value that does not exist, or if a side would be empty.
     """
-    groups = _group_of(examples, by)
+    prompts = [example.prompt_key for example in examples]
+    values = prompts if by == "prompt" else _tag_values(examples, by)
     if heldout_values is not None:
-        held = _named(examples, by, heldout_values)
+        held = _named(prompts, values, by, heldout_values)
     elif heldout == 0:
         return list(examples), []
     else:
-        held = _drawn(examples, groups, heldout, by, seed)
-    train = [example for example in examples if example.prompt_key not in held]
-    out = [example for example in examples if example.prompt_key in held]
-    if not train or not out:
-        empty = "training" if not train else "the held-out part"
+        held = _drawn(_groups(prompts, values), heldout, by, seed)
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for prompt, example in zip(prompts, examples, strict=True):
+        sides[prompt in held].append(example)
+    if not all(sides):
+        empty = "the held-out part" if sides[0] else "training"
         raise ValueError(f"nothing is left for {empty}: name other data.heldout_values")
-    return train, out
+    return sides
 
 
-def _group_of(examples: Sequence[Example], by: str) -> dict[str, str]:
-    """The group of each prompt: itself, or the smallest of the tag values it is joined with."""
-    if by == "prompt":
-        return {example.prompt_key: example.prompt_key for example in examples}
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            name = parent[name]
-        return name
-
-    first: dict[str, str] = {}
-    for example in examples:
-        value = _tag(examples, example, by)
-        ours, theirs = sorted((root(value), root(first.setdefault(example.prompt_key, value))))
-        parent[theirs] = ours
-    return {prompt: root(value) for prompt, value in first.items()}
-
-
-def _tag(examples: Sequence[Example], example: Example, by: str) -> str:
+def _tag_values(examples: Sequence[Example], by: str) -> list[str]:
     if not by.startswith(TAG):
         raise ValueError(f"cannot split by '{by}': write prompt, or tag:NAME")
     name = by.removeprefix(TAG)
-    if name not in example.tags:
-        lacking = sum(name not in other.tags for other in examples)
-        known = sorted({tag for other in examples for tag in other.tags})
+    lacking = sum(name not in example.tags for example in examples)
+    if lacking:
+        known = sorted({tag for example in examples for tag in example.tags})
+        listed = f"the tags are {', '.join(known[:20])}" if known else "no row has any tag"
         raise ValueError(
-            f"cannot split by '{by}': {lacking} of {len(examples)} examples lack the tag"
-            + (nearest(name, known) if known and name not in known else "")
-            + ("" if known else "; the rows have no tags at all")
+            f"cannot split by '{by}': {lacking} of {len(examples)} examples lack it; {listed}"
         )
-    return example.tags[name]
+    return [example.tags[name] for example in examples]
 
 
-def _named(examples: Sequence[Example], by: str, values: Sequence[str]) -> set[str]:
+def _groups(prompts: Sequence[str], values: Sequence[str]) -> dict[str, set[str]]:
+    """The prompts of each group; values that share a prompt are one, called by the smallest."""
+    parent = {value: value for value in values}
+
+    def root(value: str) -> str:
+        while parent[value] != value:
+            value = parent[value]
+        return value
+
+    first: dict[str, str] = {}
+    for prompt, value in zip(prompts, values, strict=True):
+        smaller, larger = sorted((root(value), root(first.setdefault(prompt, value))))
+        parent[larger] = smaller
+    groups: dict[str, set[str]] = {}
+    for prompt, value in first.items():
+        groups.setdefault(root(value), set()).add(prompt)
+    return groups
+
+
+def _named(
+    prompts: Sequence[str], values: Sequence[str], by: str, wanted: Sequence[str]
+) -> set[str]:
     if not by.startswith(TAG):
         raise ValueError("data.heldout_values needs data.split_by=tag:NAME")
-    known = {_tag(examples, example, by) for example in examples}
-    for value in values:
-        if value not in known:
-            raise ValueError(f"no example has the {by} '{value}'{nearest(value, known)}")
-    return {e.prompt_key for e in examples if _tag(examples, e, by) in values}
+    for value in wanted:
+        if value not in values:
+            raise ValueError(f"no example has the {by} '{value}'{nearest(value, set(values))}")
+    chosen = set(wanted)
+    return {prompt for prompt, value in zip(prompts, values, strict=True) if value in chosen}
 
 
-def _drawn(
-    examples: Sequence[Example], groups: dict[str, str], heldout: float, by: str, seed: int
-) -> set[str]:
-    prompts: dict[str, list[str]] = {}
-    for prompt, group in groups.items():
-        prompts.setdefault(group, []).append(prompt)
-    if len(prompts) <= 1:
+def _drawn(groups: dict[str, set[str]], heldout: float, by: str, seed: int) -> set[str]:
+    if len(groups) <= 1:
         raise ValueError(
-            f"cannot hold out a share of {len(prompts)} group ({by}) among {len(examples)} "
-            "examples: add data, split by something finer, or set data.heldout=0"
+            f"cannot hold out a share of {len(groups)} group (split by {by}): add data, split by "
+            "something finer, or set data.heldout=0"
         )
-    order = sorted(prompts, key=lambda group: digest([seed, group]))
-    target = heldout * len(groups)
+    order = sorted(groups, key=lambda group: digest([seed, group]))
+    target = heldout * sum(map(len, groups.values()))
     chosen: list[str] = []
     taken = 0
     for group in order:
-        size = len(prompts[group])
+        size = len(groups[group])
         if abs(taken + size - target) < abs(taken - target):
             chosen.append(group)
             taken += size
     if not chosen:
-        chosen = [min(order, key=lambda group: len(prompts[group]))]
+        chosen = [min(order, key=lambda group: len(groups[group]))]
     if len(chosen) == len(order):
         chosen.pop()
-    return {prompt for group in chosen for prompt in prompts[group]}
+    return {prompt for group in chosen for prompt in groups[group]}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from palate.ingest import containers, hub, registry
-from palate.ingest.containers import EXCERPT, Raw
 from palate.ingest.errors import IngestError
 from palate.ingest.messages import check_unicode
+from palate.ingest.text_rows import EXCERPT, Raw
 from palate.records import Example, Provenance, RecordError, Reject, canonical_json, digest
 
 SNIFFED_ROWS = 32
