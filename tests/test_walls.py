@@ -41,6 +41,7 @@ ROOMS = {
     "records": Room(set(), set()),
     "machine": Room(set(), set()),
     "durable": Room(set(), set()),
+    "progress": Room(set(), {"rich"}),
     "config": Room(set(), {"pydantic", "yaml"}),
     "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml"}),
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"}),
@@ -50,14 +51,14 @@ ROOMS = {
     "model": Room(FOUNDATION | {"tokens"}),
     "generate": Room(FOUNDATION | {"model", "tokens"}),
     "judge": Room({"records", "config"}, set()),
-    "train": Room(FOUNDATION | {"tokens", "model", "losses"}),
-    "evaluate": Room(FOUNDATION | DATA | (ENGINE - {"ship"})),
-    "ship": Room(FOUNDATION | DATA | ENGINE),
-    "run": Room(FOUNDATION | DATA | ENGINE),
-    "cli": Room(FOUNDATION | DATA | ENGINE | {"run"}),
+    "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
+    "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
+    "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
+    "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
+    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
 }
 
-CLI_TOP = {"typer", "rich", "palate.config", "palate.records"}
+CLI_TOP = {"typer", "rich", "palate.config", "palate.records", "palate.progress"}
 """What a file of the command line may import at its top, beside the standard library."""
 
 HELP_MODULES = {
@@ -158,7 +159,7 @@ def test_the_command_line_imports_lazily(path: Path) -> None:
     assert not heavy, "move into the function that needs it:\n" + "\n".join(heavy)
 
 
-@pytest.mark.parametrize("room", ["config", "records", "ingest", "curate", "store"])
+@pytest.mark.parametrize("room", ["config", "records", "progress", "ingest", "curate", "store"])
 def test_light_rooms_work_without_torch(room: str) -> None:
     """Every file of a light room imports with the heavy packages made impossible to import."""
     files = [p for p in FILES if _room(p) == room]
