@@ -24,9 +24,10 @@ from torch import Tensor
 
 from palate.durable import Damaged, commit_folder, verify_folder, write_json
 from palate.model.policy import Policy
+from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
-from palate.tokens.tree import MIN_SHARED, build_forest
+from palate.tokens.tree import MIN_SHARED
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
@@ -108,19 +109,16 @@ def cached_reference(
         path = home / f"shard-{number:05d}"
         found = _read(path, examples, cuts)
         if found is None:
+            found = {}
             with switch():
-                found = _compute(policy, examples, cuts, share)
+                for rows in cuts:
+                    found.update(score_rows(policy, examples, rows))
             _write(path, found)
         by_row.update(found)
         advance(sum(len(rows) for rows in cuts))
     if not (home / "complete.json").is_file():
         write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
-
-
-def supervised_tokens(example: Rendered) -> int:
-    """Tokens that are trained on, over all completions of an example."""
-    return sum(sum(branch.mask) for branch in example.branches)
 
 
 def _shards(examples: Sequence[Rendered], cuts: list[list[int]]) -> list[list[list[int]]]:
@@ -135,20 +133,6 @@ def _shards(examples: Sequence[Rendered], cuts: list[list[int]]) -> list[list[li
         shards[-1].append(rows)
         room -= tokens
     return shards
-
-
-@torch.no_grad()
-def _compute(
-    policy: Policy, examples: Sequence[Rendered], cuts: list[list[int]], share: bool
-) -> dict[int, Tensor]:
-    found: dict[int, Tensor] = {}
-    for rows in cuts:
-        branches = [branch for row in rows for branch in examples[row].branches]
-        forest = build_forest(branches, share=share).to(policy.device)
-        values = policy(forest).token_logps_N.float().cpu()
-        sizes = [supervised_tokens(examples[row]) for row in rows]
-        found.update(zip(rows, (v.clone() for v in values.split(sizes)), strict=True))
-    return found
 
 
 def _write(path: Path, found: dict[int, Tensor]) -> None:

@@ -1,0 +1,126 @@
+"""Answers sampled from the model before and after, scored by the rule, with their KL."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from palate.config import EvaluateConfig
+from palate.evaluate.answers import Answer, Stage
+from palate.generate.sampling import Sample, Sampling, sample
+from palate.judge.rules import Rule
+from palate.model.policy import Policy
+from palate.model.score import score
+from palate.records import Example
+from palate.tokens.render import Renderer, Rendered
+from palate.tokens.tree import Branch
+
+
+def choose_prompts(heldout: Sequence[Example], samples: int) -> tuple[list[Example], int]:
+    """At most `samples` examples with distinct prompts, and how many answers each gets.
+
+    Held-out examples come in the snapshot's order, which does not depend on any model.
+    """
+    distinct = list({example.prompt_key: example for example in heldout}.values())
+    if not distinct or samples == 0:
+        return [], 0
+    chosen = distinct[:samples]
+    return chosen, max(1, samples // len(chosen))
+
+
+def sample_answers(
+    policy: Policy,
+    renderer: Renderer,
+    examples: Sequence[Example],
+    config: EvaluateConfig,
+    *,
+    n: int,
+    stage: Stage,
+    seed: int,
+    rule: Rule | None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> tuple[list[Answer], list[Rendered]]:
+    """`n` answers to each prompt, and the same as tokens (for `with_kl`)."""
+    prompts = [renderer.prompt(example.prompt, example.tools) for example in examples]
+    drawn = sample(
+        policy,
+        prompts,
+        Sampling(config.max_new_tokens, config.temperature, config.top_k, seed),
+        end_ids=tuple(renderer.end_ids),
+        n=n,
+        advance=advance,
+    )
+    answers: list[Answer] = []
+    rendered: list[Rendered] = []
+    for example, prompt, found in zip(examples, prompts, drawn, strict=True):
+        for one in found:
+            answers.append(_answer(example, one, renderer, stage, rule))
+            ids = [*prompt, *one.ids]
+            mask = [False] * len(prompt) + [True] * len(one.ids)
+            rendered.append(Rendered(example.id, len(prompt), (Branch(ids, mask),)))
+    return answers, rendered
+
+
+def with_kl(
+    answers: Sequence[Answer],
+    rendered: Sequence[Rendered],
+    policy: Policy,
+    reference: Policy,
+    switch: Callable[[], AbstractContextManager[None]],
+    budget: int,
+) -> list[Answer]:
+    """The answers with Σ_t [log π(y_t) − log π_ref(y_t)] on their own text, in nats.
+
+    The mean over answers sampled from π estimates KL(π ‖ π_ref) per answer. `switch` is
+    entered while the reference is scored (adapters off).
+    """
+    from dataclasses import replace
+
+    ours = score(policy, rendered, budget)
+    with switch():
+        theirs = score(reference, rendered, budget)
+    sums = [float((a.double() - b.double()).sum()) for a, b in zip(ours, theirs, strict=True)]
+    return [
+        replace(answer, kl=value if math.isfinite(value) else None)
+        for answer, value in zip(answers, sums, strict=True)
+    ]
+
+
+def append_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """Add answers to samples.jsonl."""
+    with path.open("a", encoding="utf-8") as file:
+        for answer in answers:
+            file.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
+
+
+def read_answers(path: Path, stage: Stage) -> list[Answer]:
+    """The answers of one stage in samples.jsonl; none when there is no file."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # a line that a crash cut short
+            continue
+    return [Answer.from_dict(row) for row in rows if row["stage"] == stage]
+
+
+def _answer(
+    example: Example, one: Sample, renderer: Renderer, stage: Stage, rule: Rule | None
+) -> Answer:
+    ids = one.ids[:-1] if one.finished else one.ids
+    text = renderer.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+    return Answer(
+        prompt=example.prompt,
+        group=example.prompt_key,
+        text=text,
+        tokens=len(one.ids),
+        finished=one.finished,
+        stage=stage,
+        result=rule(example.prompt, text) if rule else None,
+    )

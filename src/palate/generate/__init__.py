@@ -1,0 +1,1 @@
+"""Sampling answers from a model in this process."""

@@ -1,0 +1,68 @@
+"""A key-value cache with room to grow, so that a decoding step copies nothing.
+
+transformers' dynamic cache concatenates the whole cache at every token. This layer
+writes into space it took beforehand and hands out views.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+_ROOM = 64
+
+
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values, [batch, kv heads, length, d], with `_ROOM` to spare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._key_buffer: Tensor | None = None
+        self._value_buffer: Tensor | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append along the length; returns all keys and values so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        used = self.get_seq_length()
+        total = used + key_states.shape[-2]
+        if self._key_buffer is None or self._key_buffer.shape[-2] < total:
+            self._key_buffer = _grown(self.keys, key_states, used, total)
+            self._value_buffer = _grown(self.values, value_states, used, total)
+        assert self._value_buffer is not None
+        self._key_buffer[:, :, used:total] = key_states
+        self._value_buffer[:, :, used:total] = value_states
+        self.keys = self._key_buffer[:, :, :total]
+        self.values = self._value_buffer[:, :, :total]
+        return self.keys, self.values
+
+    def rows(self, index: Tensor) -> None:
+        """Keep, drop or repeat batch rows: row i becomes what row `index[i]` was."""
+        self.keys, self.values = self.keys[index], self.values[index]
+        self._key_buffer = self._value_buffer = None
+
+
+class RoomyCache(Cache):
+    """A cache of `RoomyLayer`s, made as the model asks for them."""
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=RoomyLayer)
+
+    def rows(self, index: Tensor) -> None:
+        """Keep, drop or repeat batch rows in every layer."""
+        for layer in self.layers:
+            layer.rows(index)
+
+
+def _grown(old: Tensor, new: Tensor, used: int, total: int) -> Tensor:
+    buffer = torch.empty(
+        (*new.shape[:2], total + _ROOM, new.shape[3]), dtype=new.dtype, device=new.device
+    )
+    if used:
+        buffer[:, :, :used] = old
+    return buffer

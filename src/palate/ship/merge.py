@@ -1,0 +1,31 @@
+"""The model that ships: adapters added to the base's own fp32 weights, or the trained weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from palate.durable import commit_folder
+from palate.model.adapters import merge_into
+
+
+def ship_full(model: Any, tokenizer: Any, target: Path) -> None:
+    """Write a fully trained model, with its tokenizer, to `target`."""
+
+    def fill(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    commit_folder(target, fill, {"kind": "full"})
+
+
+def ship_adapter(adapted: Any, base: Any, tokenizer: Any, target: Path, adapter: Path) -> None:
+    """Write the adapter to `adapter`, and base plus adapter, merged in fp32, to `target`.
+
+    `base` is freshly loaded: the one that was trained beside holds its frozen weights in
+    the compute precision.
+    """
+    shutil.rmtree(adapter, ignore_errors=True)
+    adapted.save_pretrained(adapter, safe_serialization=True)
+    ship_full(merge_into(base, adapter), tokenizer, target)

@@ -1,0 +1,157 @@
+"""A run's folder: one trainer at a time, the resolved config, and what was decided once.
+
+The token budget, layout, precision, device and thread count change the bits of a
+result, so they are decided when a run begins, written to `plan.json`, and read back
+when it is continued.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from palate.config import ConfigError, RunConfig, dump_config, load_config
+from palate.durable import write_json, write_text
+from palate.machine import describe
+
+_PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
+# What may differ between a run and its continuation.
+_MAY_CHANGE = ("resume", "out", "evaluate", "name")
+_MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_every", "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Decisions that a resumed run must repeat to give the same bits."""
+
+    layout: Literal["tree", "plain"]
+    layout_reason: str
+    precision: Literal["fp32", "bf16"]
+    device: str
+    threads: int
+    tokens_per_microbatch: int
+
+
+@contextmanager
+def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
+    """Lock the run's folder; yields it and whether the run continues.
+
+    With `resume: never` a folder of an earlier run is moved aside, never overwritten.
+    Raises `ConfigError` when another process trains there, or the recipe differs from
+    the one that is to be continued.
+    """
+    folder = config.folder
+    continues = config.resume == "auto" and (folder / "config.yaml").is_file()
+    if continues:
+        _refuse_other_recipe(config, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"the run's folder {folder} cannot be written ({error.strerror}): choose another "
+            "with out=FOLDER"
+        ) from error
+    try:
+        if not continues and (folder / "config.yaml").is_file():
+            _move_aside(folder)
+        if not continues:
+            write_text(folder / "config.yaml", dump_config(config))
+        yield folder, continues
+    finally:
+        os.close(lock)
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The decisions of the run that is continued, if it came that far."""
+    try:
+        return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Keep the decisions beside the run."""
+    write_json(folder / "plan.json", asdict(plan))
+
+
+def write_environment(folder: Path, facts: dict[str, Any]) -> None:
+    """environment.json: package versions, machine, git commit, and what the caller adds."""
+    machine = asdict(describe())
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES if _known(name)}
+    body = {"versions": versions, "machine": machine, "git": _git_commit(), **facts}
+    write_json(folder / "environment.json", body)
+
+
+def _known(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, `+` where files differ from it; None outside git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    return done.stdout.strip()
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder until the handle is closed; the system lets go when we die."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open handle is not a lock, but nothing is worse than before
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"another process is training in {folder}: wait for it, or choose another name=NAME"
+        ) from error
+    return handle
+
+
+def _move_aside(folder: Path) -> None:
+    """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    aside.mkdir()
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            path.rename(aside / path.name)
+
+
+def _refuse_other_recipe(config: RunConfig, folder: Path) -> None:
+    old = load_config(folder / "config.yaml").model_dump(mode="json")
+    new = config.model_dump(mode="json")
+    changed = [key for key in new if key not in _MAY_CHANGE and key != "train" and old[key] != new[key]]
+    changed += [
+        f"train.{key}"
+        for key in new["train"]
+        if key not in _MAY_CHANGE_IN_TRAIN and old["train"][key] != new["train"][key]
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder} was started with other settings ({', '.join(changed)}): continue it with "
+            f"{folder / 'config.yaml'}, or start anew with another name=NAME"
+        )

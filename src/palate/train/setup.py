@@ -1,0 +1,190 @@
+"""Everything that is decided before the first step: model, adapter, layout, reference."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.config import ConfigError, RunConfig
+from palate.losses.registry import Method
+from palate.machine import cores, fast_bf16, tune_allocator
+from palate.model.adapters import adapters_off, attach
+from palate.model.gguf import cache_root
+from palate.model.load import Loaded, load, to_compute, weights_hash
+from palate.model.policy import Layout, Policy, Precision
+from palate.model.probe import Probe, probe
+from palate.progress import Reporter
+from palate.tokens.render import Rendered, Renderer
+from palate.train.folder import Plan, read_plan, write_environment, write_plan
+from palate.train.loop import Split
+from palate.train.optimizer import default_lr
+from palate.train.reference import LiveReference, cached_reference
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The policy with its adapter and tokenizer, and where its reference comes from.
+
+    `reference()` is the policy that the reference's log-probs are read from, and `switch` is
+    entered meanwhile: the same policy with its adapters off, or a frozen copy of the base.
+    """
+
+    policy: Policy
+    adapted: Any | None
+    tokenizer: Any
+    renderer: Renderer
+    plan: Plan
+    lr: float
+    base_hash: str
+    switch: Callable[[], AbstractContextManager[None]]
+    reference: Callable[[], Policy]
+
+
+def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> Learner:
+    """Load the model, probe it, attach the adapter; write plan.json and environment.json."""
+    allocator = tune_allocator()
+    plan = read_plan(folder) if continues else None
+    device = plan.device if plan else pick_device(config.train.device)
+    torch.set_num_threads(plan.threads if plan else cores())
+    loaded = _load(config, device)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    policy = Policy(loaded.model)
+    if plan is None:
+        found = _choose_layout(policy, config, say)
+        plan = Plan(
+            layout=found.layout,
+            layout_reason=found.reason,
+            precision=pick_precision(config.train.precision, device),
+            device=device,
+            threads=torch.get_num_threads(),
+            tokens_per_microbatch=config.train.tokens_per_microbatch,
+        )
+        write_plan(folder, plan)
+    base_hash = weights_hash(loaded.model)
+    adapted = attach(loaded.model, config.adapter, config.seed)
+    to_compute(loaded.model, plan.precision)
+    policy.layout, policy.precision = plan.layout, plan.precision
+    policy.eval()
+    lr = config.optim.lr or default_lr(config.adapter, parameters)
+    trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+    facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
+    write_environment(folder, {"plan": asdict(plan), "base_sha256": base_hash, **facts})
+    say.note(
+        f"{config.model.path}: {parameters / 1e6:.0f}M parameters, {trained / 1e6:.1f}M trained · "
+        f"{device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
+    )
+    return Learner(
+        policy=policy,
+        adapted=adapted,
+        tokenizer=loaded.tokenizer,
+        renderer=_renderer(config, loaded),
+        plan=plan,
+        lr=lr,
+        base_hash=base_hash,
+        switch=lambda: adapters_off(adapted),
+        reference=_reference_maker(config, policy, adapted, plan),
+    )
+
+
+def make_split(
+    config: RunConfig,
+    learner: Learner,
+    method: Method,
+    examples: Sequence[Rendered],
+    title: str,
+    say: Reporter,
+) -> Split:
+    """Examples with their reference's log-probs, as the method and the recipe want them.
+
+    Must run before a checkpoint is loaded: without adapters the policy itself, still at
+    its base weights, is what the cache is filled from.
+    """
+    if not method.reference or not examples:
+        return Split(examples, None)
+    if config.train.reference == "live":
+        return Split(examples, LiveReference(learner.reference(), learner.switch))
+    with say.bar(title, len(examples)) as bar:
+        cached = cached_reference(
+            learner.policy,
+            learner.switch,
+            examples,
+            cache_root() / "reference",
+            weights=learner.base_hash,
+            budget=learner.plan.tokens_per_microbatch,
+            advance=bar.advance,
+        )
+    return Split(examples, cached)
+
+
+def pick_device(wanted: str) -> str:
+    """The device that `auto` stands for; raises `ConfigError` for one that is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = wanted.split(":")[0]
+    if kind not in {"cpu", "cuda", "mps"}:
+        raise ConfigError(f"train.device '{wanted}' is not one of auto, cpu, cuda, cuda:N, mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device is cuda, but torch sees no CUDA device: use cpu or auto")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("train.device is mps, but torch sees no mps device: use cpu or auto")
+    return wanted
+
+
+def pick_precision(wanted: str, device: str) -> Precision:
+    """bf16 where the hardware is fast at it, fp32 otherwise, unless the recipe says."""
+    if wanted == "auto":
+        fast = device.startswith("cuda") or (device == "cpu" and fast_bf16())
+        return "bf16" if fast else "fp32"
+    return "bf16" if wanted == "bf16" else "fp32"
+
+
+def _load(config: RunConfig, device: str) -> Loaded:
+    return load(
+        config.model.path, trust_remote_code=config.model.trust_remote_code, device=device
+    )
+
+
+def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
+    """The recipe's layout, or what the probe allows; a refusal of the tree is said aloud."""
+    wanted: Layout | str = config.train.layout
+    if wanted == "plain":
+        return Probe("plain", "as the recipe says")
+    found = probe(policy)
+    if found.layout == "plain":
+        if wanted == "tree":
+            raise ConfigError(
+                f"train.layout is tree, but it is not exact for this model: {found.reason}; "
+                "use auto or plain"
+            )
+        say.note(f"WARNING: using the plain layout, slower and as exact: {found.reason}")
+    return found
+
+
+def _renderer(config: RunConfig, loaded: Loaded) -> Renderer:
+    return Renderer(
+        loaded.tokenizer,
+        template=config.data.template,
+        max_length=config.data.max_length,
+        max_prompt_length=config.data.max_prompt_length,
+        end_ids=loaded.end_ids,
+    )
+
+
+def _reference_maker(
+    config: RunConfig, policy: Policy, adapted: Any | None, plan: Plan
+) -> Callable[[], Policy]:
+    @functools.cache
+    def make() -> Policy:
+        if adapted is not None:
+            return policy
+        frozen = _load(config, plan.device).model.requires_grad_(False)
+        to_compute(frozen, plan.precision)
+        return Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
+
+    return make
