@@ -94,6 +94,10 @@ def test_square_and_add_by_hand() -> None:
     # up .2 and .0 to the other's lower bound: .2.
     low, high = square_and_add(0.8, (0.5, 1.0), 0.2, (0.2, 0.6))
     assert (low, high) == pytest.approx((0.6 - 0.5, 0.6 + 0.2))
+    # With correlation .5 the cross terms are .3 * .4 = .12 and .1 * .05 = .005:
+    # sqrt(.25 - .12) and sqrt(.01 + .0025 - .005).
+    low, high = square_and_add(0.8, (0.5, 0.9), 0.2, (0.15, 0.6), correlation=0.5)
+    assert (low, high) == pytest.approx((0.6 - math.sqrt(0.13), 0.6 + math.sqrt(0.0075)))
 
 
 def test_student_quantiles_are_the_tabulated_ones() -> None:
