@@ -236,8 +236,7 @@ def _results(
     if held:
         heldout = {"n": n, **{k: held[k] for k in ("loss", "margin", "accuracy") if k in held}}
         if "accuracy" in held:
-            low_high = wilson(round(held["accuracy"] * n), n)
-            heldout["accuracy_interval"] = [low_high.low, low_high.high]
+            heldout["accuracy_interval"] = list(wilson(held["accuracy"] * n, n))
     return {
         "comparison": comparison.to_dict() if comparison else None,
         "heldout": heldout,

@@ -1,0 +1,1 @@
+"""Thin commands over the rooms; each imports what it needs when it runs."""
