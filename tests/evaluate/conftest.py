@@ -108,9 +108,10 @@ def write_run(folder: Path, method: str = "dpo", answers: list[Answer] | None = 
         "python": "3.11.9",
         "versions": {"palate": "0.1.0", "torch": "2.13.0", "transformers": "5.17.1"},
         "commit": "cb7a1bf",
-        "machine": {"processor": "x86-64", "cores": 2, "features": ["avx2", "avx512_bf16"]},
-        "precision": "bf16",
-        "layout": "tree",
+        "machine": {"processor": "x86-64", "cores": 2, "memory": 16 * 2**30}
+        | {"features": ["avx2", "avx512_bf16"]},
+        "plan": {"layout": "tree", "layout_reason": "exact", "precision": "bf16", "device": "cpu"},
+        "parameters": 134_515_008,
     }
     (folder / "environment.json").write_text(json.dumps(environment))
     with (folder / "metrics.jsonl").open("w") as out:

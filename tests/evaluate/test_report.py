@@ -70,6 +70,8 @@ def test_it_has_every_section(run_folder: Path) -> None:
         "2.42 times fewer tokens",
         "torch 2.13.0",
         "machine features avx2, avx512_bf16",
+        "machine memory 16.0 GiB",
+        "parameters 134,515,008",
         "palate train my.yaml",
         "The first 24 of 32 held-out prompts",
         "The chosen reward falls while the margin rises",
@@ -271,6 +273,13 @@ def test_a_resumed_run_counts_the_last_line_of_a_step(tmp_path: Path) -> None:
         "".join(json.dumps({"kind": "train", "step": s, "loss": x}) + "\n" for s, x in lines)
     )
     assert [line["loss"] for line in read_run(tmp_path).train] == [0.7, 0.4, 0.5]
+
+
+def test_a_line_separator_inside_an_answer_is_not_the_end_of_its_line(tmp_path: Path) -> None:
+    answer = Answer((Message("user", "u"),), "g", "one\u2028two\x85three", 3, True, "before")
+    line = json.dumps(answer.to_dict(), ensure_ascii=False)
+    (tmp_path / "samples.jsonl").write_text(f"{line}\n", encoding="utf-8")
+    assert read_run(tmp_path).answers == (answer,)
 
 
 def test_it_can_be_written_again_and_leaves_nothing_beside(run_folder: Path) -> None:

@@ -128,7 +128,7 @@ def _json(path: Path, unread: list[str]) -> Table:
 def _lines(path: Path, unread: list[str]) -> list[Table]:
     good: list[Table] = []
     broken = 0
-    for line in _text(path, unread).splitlines():
+    for line in _text(path, unread).split("\n"):  # splitlines would cut at U+2028 in a text
         if not line.strip():
             continue
         try:

@@ -87,7 +87,7 @@ def settings(run: RunFiles) -> list[Row]:
     if kind == "lora":
         kind += f", rank {_plain(adapter.get('rank'))}, alpha {_plain(adapter.get('alpha'))}"
         kind += f", on {_plain(adapter.get('targets'))}"
-    rate = number(optim, "lr") or _peak(run.train)
+    rate = number(training, "lr") or number(optim, "lr") or _peak(run.train)
     params = ", ".join(f"{_name(k)} {_plain(v)}" for k, v in method.items() if k != "name")
     schedule = f"{_plain(optim.get('schedule'))}, warm-up {percent(number(optim, 'warmup'))}"
     unique, path = number(training, "unique_tokens"), number(training, "path_tokens")
@@ -122,9 +122,13 @@ def versions(run: RunFiles) -> list[Row]:
         for key, value in table.items():
             name = f"{above} {key}".strip().replace("_", " ")
             if isinstance(value, Mapping):
-                walk(value, "" if key in {"versions", "packages"} else name)
+                walk(value, "" if key in {"versions", "plan"} else name)
+            elif key == "memory":
+                size = number(table, key)
+                rows.append((name, NOT_MEASURED if size is None else f"{size / 2**30:.1f} GiB"))
             elif value not in (None, "", []):
-                rows.append((name, _plain(value)))
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                rows.append((name, count(number(table, key)) if whole else _plain(value)))
 
     walk(run.environment, "")
     return rows
@@ -148,7 +152,8 @@ def _peak(train: tuple[Table, ...]) -> float | None:
 
 def _resolved(run: RunFiles, key: str) -> str:
     """What was used if the run recorded it, else what was asked for."""
-    for table in (section(run.results, "training"), run.environment, section(run.config, "train")):
+    plan, asked = section(run.environment, "plan"), section(run.config, "train")
+    for table in (plan, run.environment, asked):
         if table.get(key) is not None:
             return _plain(table[key])
     return NOT_MEASURED
