@@ -240,7 +240,12 @@ def _results(
     return {
         "comparison": comparison.to_dict() if comparison else None,
         "heldout": heldout,
-        "step0": {"loss": steps[0]["loss"], "expected": task.method.initial_loss},
+        "step0": {
+            "loss": steps[0]["loss"],
+            "expected": task.method.initial_loss,
+            "mean_abs_h": steps[0].get("abs_h"),
+            "max_abs_h": steps[0].get("max_abs_h"),
+        },
         "training": {
             "seconds": seconds,
             "steps": progress.steps,

@@ -102,7 +102,7 @@ def read_answers(path: Path, stage: Stage) -> list[Answer]:
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             rows.append(json.loads(line))
         except ValueError:  # a line that a crash cut short

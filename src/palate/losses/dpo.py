@@ -36,7 +36,8 @@ def reward_metrics(pairs: Pairs, beta: float) -> dict[str, Tensor]:
     """What every paired method with a reference reports, per pair.
 
     Implicit rewards βa and βb (§4 of the paper, up to a prompt constant), their margin,
-    whether the chosen one is ahead (½ for a tie), and the summed log-probs.
+    whether the chosen one is ahead (½ for a tie), |h| = |a − b| in nats (0 at policy =
+    reference, so what it is at the first step is rounding), and the summed log-probs.
     """
     a, b = pairs.chosen.log_ratio_B.detach(), pairs.rejected.log_ratio_B.detach()
     ahead = (a > b).to(a.dtype) + 0.5 * (a == b).to(a.dtype)
@@ -45,6 +46,7 @@ def reward_metrics(pairs: Pairs, beta: float) -> dict[str, Tensor]:
         "accuracy": ahead,
         "chosen_reward": beta * a,
         "rejected_reward": beta * b,
+        "abs_h": (a - b).abs(),
         "chosen_logp": pairs.chosen.logp_B.detach(),
         "rejected_logp": pairs.rejected.logp_B.detach(),
     }

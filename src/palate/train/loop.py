@@ -105,8 +105,10 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
         progress.add(result, time.perf_counter() - began)
         tokens += result.unique_tokens
         progress.steps = step
-        if step % task.config.log_every == 0 or step == total:
+        if step == 1 or step % task.config.log_every == 0 or step == total:
             means = {**averages.read(), "loss": float(result.loss), "lr": lr, "grad_norm": norm}
+            if step == 1 and "abs_h" in result.metrics:
+                means["max_abs_h"] = float(result.metrics["abs_h"].max())
             now = time.perf_counter()
             line = {"kind": "train", "step": step, "epoch": step / sampler.steps_per_epoch}
             sizes = {"unique_tokens": result.unique_tokens, "path_tokens": result.path_tokens}

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from palate.records import Completion, Example, Message
+from palate.tokens.render import Renderer, Unusable
+from tests.tiny import BOS, END, START, byte_tokenizer
+
+
+def example(prompt: list[Message], *answers: list[Message]) -> Example:
+    return Example(tuple(prompt), tuple(Completion(tuple(a)) for a in answers))
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", text)
+
+
+def trained_text(renderer: Renderer, branch: Any) -> str:
+    ids = [i for i, m in zip(branch.ids, branch.mask, strict=True) if m]
+    return str(renderer.tokenizer.decode(ids))
+
+
+@pytest.fixture
+def chat() -> Renderer:
+    return Renderer(byte_tokenizer())
+
+
+def test_only_the_answer_is_trained_on_up_to_its_end_of_turn(chat: Renderer) -> None:
+    found = chat.render(example([user("hi")], [assistant("yes")], [assistant("no")]))
+    text = chat.tokenizer.decode(list(found.branches[0].ids))
+    assert text == "<|start|>user\nhi<|end|>\n<|start|>assistant\nyes<|end|>"
+    assert trained_text(chat, found.branches[0]) == "yes<|end|>"
+    assert trained_text(chat, found.branches[1]) == "no<|end|>"
+    assert not any(found.branches[0].mask[: found.prompt_length])
+    assert list(found.branches[0].ids).count(END) == 2  # the user's and the answer's
+    assert found.branches[0].ids[-1] == END
+
+
+def test_user_turns_inside_a_completion_are_context(chat: Renderer) -> None:
+    turns = [assistant("one"), user("more?"), assistant("two")]
+    found = chat.render(example([user("hi")], turns))
+    assert trained_text(chat, found.branches[0]) == "one<|end|>two<|end|>"
+    text = chat.tokenizer.decode(list(found.branches[0].ids))
+    assert text.endswith(
+        "assistant\none<|end|>\n<|start|>user\nmore?<|end|>\n<|start|>assistant\ntwo<|end|>"
+    )
+
+
+def test_the_prompt_is_what_a_server_would_send(chat: Renderer) -> None:
+    messages = [Message("system", "be kind"), user("hi")]
+    raw = chat.tokenizer.apply_chat_template(
+        [m.to_dict() for m in messages], tokenize=True, add_generation_prompt=True
+    )["input_ids"]
+    assert chat.prompt(messages) == list(raw)
+
+
+def test_raw_text_has_one_bos_and_one_end() -> None:
+    tokenizer = byte_tokenizer(template=None)
+    renderer = Renderer(tokenizer)
+    assert not renderer.chat
+    found = renderer.render(example([user("ab")], [assistant("cd")]))
+    assert list(found.branches[0].ids) == [*tokenizer("ab")["input_ids"], *tokenizer("cd")["input_ids"], END]
+    assert trained_text(renderer, found.branches[0]) == "cd<|end|>"
+
+
+def test_a_tokenizer_that_adds_bos_gives_exactly_one() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(template=None)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", BOS)]
+    )
+    found = Renderer(tokenizer).render(example([user("ab")], [assistant("cd")]))
+    assert list(found.branches[0].ids).count(BOS) == 1
+    assert found.branches[0].ids[0] == BOS
+
+
+def test_a_template_with_bos_gives_exactly_one_and_two_are_refused() -> None:
+    from tests.tiny import TEMPLATE
+
+    once = Renderer(byte_tokenizer("{{ '<|bos|>' }}" + TEMPLATE))
+    found = once.render(example([user("a")], [assistant("b")]))
+    assert list(found.branches[0].ids)[:2] == [BOS, START]
+    twice = Renderer(byte_tokenizer("{{ '<|bos|><|bos|>' }}" + TEMPLATE))
+    assert twice.check(example([user("a")], [assistant("b")]))[0] == "double-bos"  # type: ignore[index]
+
+
+def test_a_template_without_an_end_gets_one() -> None:
+    bare = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    renderer = Renderer(byte_tokenizer(bare))
+    found = renderer.render(example([user("a")], [assistant("b")]))
+    assert trained_text(renderer, found.branches[0]) == "b<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "empty-answer"), ("a<|end|>b", "special-token")],
+)
+def test_unusable_answers(chat: Renderer, text: str, reason: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        chat.render(example([user("hi")], [assistant(text)]))
+    assert caught.value.reason == reason
+
+
+def test_lengths_are_limits_not_scissors() -> None:
+    pair = example([user("hi")], [assistant("yes")], [assistant("no")])
+    # "<|start|>user\nhi<|end|>\n<|start|>assistant\n" is 1+5+2+1+1+1+10 = 21, "yes" and its end 4
+    assert Renderer(byte_tokenizer(), max_length=25).check(pair) is None
+    found = Renderer(byte_tokenizer(), max_length=24).check(pair)
+    assert found == ("too-long", "25 tokens, limit 24")
+    assert Renderer(byte_tokenizer(), max_prompt_length=21).check(pair) is None
+    found = Renderer(byte_tokenizer(), max_prompt_length=20).check(pair)
+    assert found == ("prompt-too-long", "21 tokens, limit 20")
+
+
+def test_a_template_that_rewrites_history_is_refused() -> None:
+    # thinking models drop earlier answers' thoughts once a later turn follows
+    thinking = (
+        "{% for m in messages %}{{ m['role'] }}:"
+        "{% if m['role'] == 'assistant' and not loop.last %}short"
+        "{% else %}{{ m['content'] }}{% endif %}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    renderer = Renderer(byte_tokenizer(thinking))
+    turns = [assistant("long thought"), user("and?"), assistant("two")]
+    assert renderer.check(example([user("a")], turns))[0] == "rewrites-history"  # type: ignore[index]
+    assert renderer.check(example([user("a")], [assistant("fine")])) is None
+
+
+def test_a_template_that_raises_is_the_rows_fault() -> None:
+    refusing = "{{ raise_exception('no system') }}"
+    found = Renderer(byte_tokenizer(refusing), template="chat").check(
+        example([user("a")], [assistant("b")])
+    )
+    assert found is not None
+    assert found[0] == "template-error"
+
+
+def test_answers_that_are_the_same_tokens() -> None:
+    found = Renderer(byte_tokenizer()).check(
+        example([user("a")], [assistant("same")], [assistant("same")])
+    )
+    assert found == ("equal-answers", "two answers are the same tokens")
+
+
+def test_tool_calls_reach_the_template_as_objects() -> None:
+    template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}"
+        "{% for c in m.get('tool_calls', []) %}{{ c['function']['arguments']['city'] }}{% endfor %}"
+        "<|end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    call = {"id": "1", "type": "function", "function": {"name": "w", "arguments": '{"city":"Bonn"}'}}
+    renderer = Renderer(byte_tokenizer(template))
+    found = renderer.render(example([user("a")], [Message("assistant", "", tool_calls=(call,))]))
+    assert trained_text(renderer, found.branches[0]) == "Bonn<|end|>"
+    assert call["function"]["arguments"] == '{"city":"Bonn"}', "the record stays as it came"
+
+
+def test_chat_is_asked_for_but_there_is_no_template() -> None:
+    with pytest.raises(ValueError, match="data.template to raw"):
+        Renderer(byte_tokenizer(template=None), template="chat")
