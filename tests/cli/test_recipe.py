@@ -147,8 +147,9 @@ def test_only_the_first_rows_are_read(tmp_path: Path) -> None:
     rows = [{**PAIR, "prompt": f"Q{i}"} for i in range(40)]
     found = recipe.look(str(write(tmp_path / "pairs.jsonl", rows)), limit=10)
     assert (found.rows, found.pairs, found.whole) == (10, 10, False)
-    bad = write(tmp_path / "bad.jsonl", [PAIR], *["{"] * 90)
-    assert not recipe.look(str(bad), limit=50).whole
+    found = recipe.look(str(write(tmp_path / "bad.jsonl", rows, *["{"] * 90)), limit=60)
+    assert not found.whole
+    assert found.rejected["broken-json"] <= 21
 
 
 def test_a_file_with_one_prompt_holds_nothing_out(tmp_path: Path) -> None:
