@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import palate.train.reference as caching
+from palate.model.load import weights_hash
+from palate.model.policy import Policy
+from palate.model.score import score
+from palate.tokens.render import Rendered
+from palate.tokens.tree import Branch
+from palate.train.reference import cache_key, cached_reference
+from palate.train.step import pack
+from tests.tiny import tiny_model
+
+
+def example(index: int, answer: int = 3) -> Rendered:
+    prompt = [5] * 10 + [index]
+    branches = tuple(
+        Branch([*prompt, *[k + 1] * answer], [False] * 11 + [True] * answer) for k in range(2)
+    )
+    return Rendered(str(index), 11, branches)
+
+
+EXAMPLES = [example(i) for i in range(6)]
+
+
+@contextmanager
+def no_switch() -> Iterator[None]:
+    yield
+
+
+class Counting(Policy):
+    """Counts the forwards, so that a test can tell reading from computing."""
+
+    calls = 0
+
+    def forward(self, forest: Any) -> Any:
+        self.calls += 1
+        return super().forward(forest)
+
+
+def read(policy: Policy, folder: Path, examples: list[Rendered] = EXAMPLES) -> Any:
+    return cached_reference(
+        policy, no_switch, examples, folder, weights=weights_hash(policy.model), budget=40
+    )
+
+
+def test_values_are_those_of_the_policy_and_the_second_time_they_are_read(tmp_path: Path) -> None:
+    policy = Counting(tiny_model())
+    first = read(policy, tmp_path)
+    computed = policy.calls
+    assert computed > 0
+    again = read(policy, tmp_path)
+    assert policy.calls == computed
+    for row, values in enumerate(score(policy, EXAMPLES, 40)):
+        assert torch.equal(first.by_row[row], values)
+        assert torch.equal(again.by_row[row], values)
+
+
+def test_lookup_follows_the_micro_batch(tmp_path: Path) -> None:
+    policy = Policy(tiny_model())
+    found = read(policy, tmp_path)
+    (micro,) = pack(EXAMPLES, [4, 1], [[1, 4]], share=True, device=torch.device("cpu"))
+    assert torch.equal(found(micro), torch.cat([found.by_row[1], found.by_row[4]]))
+    assert float((found(micro) - policy(micro.forest).token_logps_N).abs().max()) <= 1e-5
+
+
+def test_a_killed_pass_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "_SHARD_TOKENS", 12)  # two examples a shard
+    policy = Counting(tiny_model())
+    real = caching._write
+    written = 0
+
+    def dies(path: Path, found: Any) -> None:
+        nonlocal written
+        if written == 1:
+            raise KeyboardInterrupt
+        written += 1
+        real(path, found)
+
+    monkeypatch.setattr(caching, "_write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        read(policy, tmp_path)
+    monkeypatch.setattr(caching, "_write", real)
+    before = policy.calls
+    whole = read(Counting(tiny_model()), tmp_path / "other")
+    resumed = read(policy, tmp_path)
+    shards = len(list(next(tmp_path.glob("*/shard-00000")).parent.glob("shard-*")))
+    assert shards >= 2
+    assert policy.calls - before == shards - 1, "the first shard was not computed again"
+    for left, right in zip(resumed.by_row, whole.by_row, strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_shard_is_computed_again(tmp_path: Path, damage: str) -> None:
+    policy = Counting(tiny_model())
+    first = read(policy, tmp_path)
+    computed = policy.calls
+    file = next(tmp_path.glob("*/shard-*/logps.safetensors"))
+    body = bytearray(file.read_bytes())
+    if damage == "flip":
+        body[-3] ^= 1
+        file.write_bytes(body)
+    elif damage == "cut":
+        file.write_bytes(body[:-4])
+    else:
+        file.unlink()
+    again = read(policy, tmp_path)
+    assert policy.calls > computed
+    assert all(torch.equal(a, b) for a, b in zip(first.by_row, again.by_row, strict=True))
+
+
+def test_the_key_holds_what_the_values_depend_on() -> None:
+    policy = Policy(tiny_model())
+    weights = weights_hash(policy.model)
+    key = cache_key(EXAMPLES, weights, policy)
+    assert key == cache_key([example(i) for i in range(6)], weights, Policy(tiny_model()))
+    others = {
+        "tokens": cache_key([*EXAMPLES[:5], example(7)], weights, policy),
+        "truncation": cache_key([*EXAMPLES[:5], example(5, answer=2)], weights, policy),
+        "mask": cache_key([_other_mask(EXAMPLES[0]), *EXAMPLES[1:]], weights, policy),
+        "weights": cache_key(EXAMPLES, weights_hash(tiny_model(seed=1)), policy),
+        "precision": cache_key(EXAMPLES, weights, Policy(tiny_model(), precision="bf16")),
+        "layout": cache_key(EXAMPLES, weights, Policy(tiny_model(), layout="plain")),
+        "order": cache_key(EXAMPLES[::-1], weights, policy),
+    }
+    assert len({key, *others.values()}) == 1 + len(others)
+
+
+def _other_mask(one: Rendered) -> Rendered:
+    first = one.branches[0]
+    mask = [*first.mask]
+    mask[-1] = False
+    return replace(one, branches=(Branch(first.ids, mask), one.branches[1]))
+
+
+def test_an_id_is_not_confused_with_a_neighbour() -> None:
+    """[1, 2] + [3] and [1] + [2, 3] hold the same ids in another division."""
+    left = Rendered("a", 1, (Branch([9, 1, 2], [False, True, True]), Branch([9, 3], [False, True])))
+    right = Rendered("a", 1, (Branch([9, 1], [False, True]), Branch([9, 2, 3], [False, True, True])))
+    policy = Policy(tiny_model())
+    assert cache_key([left], "w", policy) != cache_key([right], "w", policy)
+
+
+def test_a_changed_layout_version_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy(tiny_model())
+    before = cache_key(EXAMPLES, "w", policy)
+    monkeypatch.setattr(caching, "LAYOUT_VERSION", caching.LAYOUT_VERSION + 1)
+    assert cache_key(EXAMPLES, "w", policy) != before
