@@ -89,7 +89,7 @@ def _decode(
     """Answers to one batch of prompts, `n` to each, neighbours in the result."""
     device = policy.device
     cache = RoomyCache()
-    logits_BV, mask_BL, position_B = _prefill(policy, prompts, cache)
+    logits_BV, mask_BL, position_B = prefill(policy, prompts, cache)
     rows = torch.arange(len(prompts), device=device).repeat_interleave(n)
     cache.rows(rows)
     logits_BV, mask_BL, position_B = logits_BV[rows], mask_BL[rows], position_B[rows]
@@ -99,11 +99,9 @@ def _decode(
     written: list[list[int]] = [[] for _ in rows]
     finished = [False] * len(rows)
     for step in range(sampling.max_new_tokens):
-        token_B = _draw(logits_BV.float(), draws[alive, step], sampling)
+        token_B = draw(logits_BV.float(), draws[alive, step], sampling)
         done_B = torch.isin(token_B, ends)
-        for row, token, done in zip(
-            alive.tolist(), token_B.tolist(), done_B.tolist(), strict=True
-        ):
+        for row, token, done in zip(alive.tolist(), token_B.tolist(), done_B.tolist(), strict=True):
             written[row].append(token)
             finished[row] = done
         keep = torch.nonzero(~done_B)[:, 0]
@@ -114,12 +112,12 @@ def _decode(
             alive, token_B = alive[keep], token_B[keep]
             mask_BL, position_B = mask_BL[keep], position_B[keep]
         mask_BL = torch.cat([mask_BL, mask_BL.new_ones(len(alive), 1)], dim=1)
-        logits_BV = _forward(policy, token_B[:, None], mask_BL, position_B[:, None], cache)
+        logits_BV = forward(policy, token_B[:, None], mask_BL, position_B[:, None], cache)
         position_B = position_B + 1
     return [Sample(tuple(w), f) for w, f in zip(written, finished, strict=True)]
 
 
-def _prefill(
+def prefill(
     policy: Policy, prompts: list[Sequence[int]], cache: RoomyCache
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fill the cache with the prompts; their common beginning goes through the model once.
@@ -137,7 +135,7 @@ def _prefill(
     if shared:
         ids = torch.tensor([list(low[:shared])], device=device)
         steps = torch.arange(shared, device=device)[None]
-        _forward(policy, ids, torch.ones_like(ids), steps, cache)
+        forward(policy, ids, torch.ones_like(ids), steps, cache)
         cache.rows(torch.zeros(len(prompts), dtype=torch.long, device=device))
     width = max(len(p) for p in prompts) - shared
     ids_BR = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -150,11 +148,11 @@ def _prefill(
         mask_BL[row, shared + width - len(rest) :] = 1
         positions_BR[row, width - len(rest) :] = torch.arange(shared, len(prompt))
     mask_BL = mask_BL.to(device)
-    logits = _forward(policy, ids_BR.to(device), mask_BL, positions_BR.to(device), cache)
+    logits = forward(policy, ids_BR.to(device), mask_BL, positions_BR.to(device), cache)
     return logits, mask_BL, torch.tensor([len(p) for p in prompts], device=device)
 
 
-def _forward(
+def forward(
     policy: Policy, ids: Tensor, mask: Tensor, positions: Tensor, cache: RoomyCache
 ) -> Tensor:
     """Logits of the last position, [B, V].
@@ -177,7 +175,7 @@ def _forward(
     return logits
 
 
-def _draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
+def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
     """One token for each row, [B]."""
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
