@@ -57,7 +57,7 @@ def tiny_config(family: str) -> Any:
 
 
 def tiny_model(family: str = "llama", seed: int = 0) -> Any:
-    """A random model in fp32, in evaluation mode, larger weights than default so that it differs."""
+    """A random fp32 model in evaluation mode; larger weights than default tell tokens apart."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(tiny_config(family))
     with torch.no_grad():

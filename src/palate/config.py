@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+# `model: PATH` is short for `model: {path: PATH}`, and so on.
+SHORTHAND = {"model": "path", "data": "path", "method": "name", "adapter": "kind"}
 
 
 class ConfigError(ValueError):
@@ -172,12 +182,12 @@ class TrainConfig(Section):
         "hardware is fast at it (CUDA, CPU with AMX or avx512_bf16).",
     )
     eval_every: int = Field(
-        10, ge=0, description="Steps between measurements on the held-out pairs; 0: only at the end."
+        10,
+        ge=0,
+        description="Steps between measurements on the held-out pairs; 0: only at the end.",
     )
     log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
-    save_every: int = Field(
-        50, ge=0, description="Steps between checkpoints; 0: only at the end."
-    )
+    save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
     reference: Literal["cached", "live"] = Field(
         "cached",
@@ -208,7 +218,9 @@ class RunConfig(Section):
 
     name: str = Field("run", description="Name of the run, and of its folder.")
     out: str = Field("runs", description="Folder that holds the run folders.")
-    seed: int = Field(0, ge=0, description="Decides the split, the order, the adapter, the samples.")
+    seed: int = Field(
+        0, ge=0, description="Decides the split, the order, the adapter, the samples."
+    )
     model: ModelConfig
     data: DataConfig
     method: dict[str, Any] = Field(
@@ -225,21 +237,15 @@ class RunConfig(Section):
         description="`auto` continues from the folder's last good checkpoint, if there is one.",
     )
 
-    @field_validator("model", mode="before")
+    @field_validator(*SHORTHAND, mode="before")
     @classmethod
-    def _model_by_name(cls, value: object) -> object:
-        return {"path": value} if isinstance(value, str) else value
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _data_by_path(cls, value: object) -> object:
-        return {"path": value} if isinstance(value, str | list) else value
+    def _section_by_its_main_key(cls, value: object, info: ValidationInfo) -> object:
+        short = isinstance(value, str) or (info.field_name == "data" and isinstance(value, list))
+        return {SHORTHAND[str(info.field_name)]: value} if short else value
 
     @field_validator("method", mode="before")
     @classmethod
-    def _method_by_name(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"name": value}
+    def _method_has_a_name(cls, value: object) -> object:
         if isinstance(value, dict) and "name" not in value:
             raise ValueError("a method needs a name, for instance `method: {name: dpo}`")
         return value
@@ -315,22 +321,21 @@ def _number_or_text(text: str) -> str | float:
 
 def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:
     here = raw
-    shorthand = {"model": "path", "data": "path", "method": "name"}
     for depth, part in enumerate(parts[:-1]):
         below = here.get(part)
-        if isinstance(below, str | list) and depth == 0 and part in shorthand:
-            below = {shorthand[part]: below}
+        if isinstance(below, str | list) and depth == 0 and part in SHORTHAND:
+            below = {SHORTHAND[part]: below}
         here[part] = dict(below) if isinstance(below, dict) else {}
         here = here[part]
     last = parts[-1]
-    if len(parts) == 1 and last in shorthand and isinstance(here.get(last), dict):
-        if isinstance(value, str):
-            if last == "method":
-                here[last] = value
-            else:
-                here[last] = {**here[last], shorthand[last]: value}
-            return
-    here[last] = value
+    section = here.get(last)
+    # Another model or data file keeps the section's other settings; another method does not
+    # keep the parameters of the one before.
+    keeps = len(parts) == 1 and last in SHORTHAND and last != "method"
+    if keeps and isinstance(section, dict) and isinstance(value, str | list):
+        here[last] = {**section, SHORTHAND[last]: value}
+    else:
+        here[last] = value
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """Writing so that a reader, after any crash, finds the old content or the new, never half.
 
 Files: written beside, flushed to the disk, renamed over. Folders: filled under a
-hidden name, listed with checksums in a manifest, renamed into place.
+hidden name, listed with checksums in a manifest, renamed into place. A folder cannot be
+renamed over one that holds files, so when one is replaced there is a moment in which only
+`.NAME.old` is there; checkpoints and snapshots are never replaced.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +60,53 @@ def commit_folder(target: Path, fill: Callable[[Path], None], extra: dict[str, A
 
     `fill` writes the files; the manifest gets `extra` and every file's checksum. A folder
     that is there already is replaced. After an error nothing is left behind and what
-    was there before still stands.
+    was there before still stands. Raises `OSError` for what the disk refuses.
     """
     scratch = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        fill(scratch)
+        with _disk_errors(target):
+            fill(scratch)
         files = sorted(p for p in scratch.rglob("*") if p.is_file())
         sums = {str(p.relative_to(scratch)): file_hash(p) for p in files}
         for path in files:
             _sync_file(path)
         write_json(scratch / MANIFEST, {**extra, "files": sums})
-        if target.exists():
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-            scratch.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            scratch.rename(target)
+        _put(scratch, target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     sync_folder(target.parent)
+
+
+def _put(scratch: Path, target: Path) -> None:
+    """Rename into place; a folder that is there already comes back if that fails."""
+    if not target.exists():
+        scratch.rename(target)
+        return
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
+    try:
+        scratch.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    """Libraries written in Rust hide the system's error in one of their own; bring it out."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None or isinstance(error, OSError):
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
@@ -93,7 +120,11 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise Damaged(f"{folder}: {name} is missing")
-        if file_hash(path) != expected:
+        try:
+            found = file_hash(path)
+        except OSError as error:
+            raise Damaged(f"{folder}: {name} cannot be read ({error.strerror})") from error
+        if found != expected:
             raise Damaged(f"{folder}: {name} does not match its checksum")
     return manifest  # type: ignore[no-any-return]
 

@@ -120,7 +120,9 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(
+            title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        )
         for number, name in enumerate(header):
             table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
         for row in rows:

@@ -153,8 +153,11 @@ class Example:
 
     @property
     def shape(self) -> Shape:
-        """What a method can do with it: a verdict makes a pair, thumbs make it labelled,
-        several unjudged answers a group, one answer a demonstration."""
+        """What a method can do with it.
+
+        A verdict makes a pair, thumbs make it labelled, several unjudged answers a group,
+        one answer a demonstration.
+        """
         if self.verdict is not None:
             return "pair"
         if any(c.label is not None for c in self.completions):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,18 +13,20 @@ from typing import Any
 
 from palate.config import RunConfig
 from palate.curate.prepare import prepare
-from palate.durable import write_json
-from palate.evaluate.answers import Comparison, summarise
+from palate.durable import write_json, write_text
+from palate.evaluate.answers import Answer, Comparison, Stage, summarise
 from palate.evaluate.intervals import wilson
 from palate.evaluate.report import write_report
 from palate.evaluate.sampled import (
-    append_answers,
     choose_prompts,
     read_answers,
     sample_answers,
     with_kl,
+    write_answers,
 )
-from palate.judge.rules import load_rule
+from palate.generate.sampling import Sampling
+from palate.ingest import IngestError
+from palate.judge.rules import Rule, load_rule
 from palate.losses.registry import Method, find
 from palate.model.load import load
 from palate.progress import Quiet, Reporter
@@ -33,6 +34,7 @@ from palate.records import Example
 from palate.ship.merge import ship_adapter, ship_full
 from palate.store.snapshot import Snapshot, read_snapshot, write_snapshot
 from palate.tokens.render import Rendered, Renderer
+from palate.tokens.sampler import Sampler
 from palate.train.folder import open_folder
 from palate.train.loop import Progress, Task, Watcher, run_loop
 from palate.train.metrics import read_metrics
@@ -79,63 +81,102 @@ def train(
             return Run(folder, config, json.loads(done.read_text(encoding="utf-8")))
         learner = set_up(config, folder, continues, say)
         data = _snapshot(config, folder, continues, learner.renderer, method.shape, say)
-        train_split, heldout_split = (
-            make_split(config, learner, method, _render(learner, part, method), title, say)
-            for part, title in ((data.train, "reference"), (data.heldout, "reference, held-out"))
-        )
-        prompts, n = choose_prompts(data.heldout, config.evaluate.samples)
-
-        def answers_of(stage: Any) -> Any:
-            with say.bar(f"sampling {stage}", len(prompts) * n) as bar:
-                return sample_answers(
-                    learner.policy,
-                    learner.renderer,
-                    prompts,
-                    config.evaluate,
-                    n=n,
-                    stage=stage,
-                    seed=config.seed,
-                    rule=rule,
-                    advance=bar.advance,
-                )
-
-        before = read_answers(folder / "samples.jsonl", "before")
-        if prompts and not before:
-            before, _ = answers_of("before")
-            append_answers(folder / "samples.jsonl", before)
-        task = Task(
-            policy=learner.policy,
-            method=method,
-            params=params,
-            train=train_split,
-            heldout=heldout_split,
-            optim=config.optim,
-            config=config.train.model_copy(
-                update={"tokens_per_microbatch": learner.plan.tokens_per_microbatch}
-            ),
-            lr=learner.lr,
-            seed=config.seed,
-            folder=folder,
-        )
+        task = _task(config, folder, learner, (method, params), data, say)
+        answers = Answers(config, folder, learner, data.heldout, rule, say)
+        answers.before()
         progress = _train(task, continues, say, should_stop)
-        comparison = None
-        if prompts:
-            after, rendered = answers_of("after")
-            after = with_kl(
-                after,
-                rendered,
-                learner.policy,
-                learner.reference(),
-                learner.switch,
-                learner.plan.tokens_per_microbatch,
-            )
-            append_answers(folder / "samples.jsonl", after)
-            comparison = summarise(before, after, config.seed)
+        comparison = answers.compare()
         _ship(config, folder, learner)
-        results = _results(config, task, progress, comparison)
+        results = _results(task, progress, comparison)
         write_json(done, results)
         write_report(folder)
         return Run(folder, config, results)
+
+
+class Answers:
+    """Answers to fixed held-out prompts, before training and after."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        learner: Learner,
+        heldout: Sequence[Example],
+        rule: Rule | None,
+        say: Reporter,
+    ) -> None:
+        self.config, self.learner, self.rule, self.say = config, learner, rule, say
+        self.file = folder / "samples.jsonl"
+        self.prompts, self.n = choose_prompts(heldout, config.evaluate.samples)
+
+    def before(self) -> None:
+        """Sample from the untrained model, unless an interrupted run has done so."""
+        wanted = len(self.prompts) * self.n
+        if len(read_answers(self.file, "before")) < wanted:
+            write_answers(self.file, "before", self._sample("before")[0])
+
+    def compare(self) -> Comparison | None:
+        """Sample from the trained model, measure the KL on its text, and compare."""
+        if not self.prompts:
+            return None
+        before = read_answers(self.file, "before")
+        after, rendered = self._sample("after")
+        learner = self.learner
+        after = with_kl(
+            after,
+            rendered,
+            learner.policy,
+            learner.reference(),
+            learner.switch,
+            learner.plan.tokens_per_microbatch,
+        )
+        write_answers(self.file, "after", after)
+        return summarise(before, after, self.config.seed)
+
+    def _sample(self, stage: Stage) -> tuple[list[Answer], list[Rendered]]:
+        evaluate = self.config.evaluate
+        with self.say.bar(f"sampling {stage}", len(self.prompts) * self.n) as bar:
+            return sample_answers(
+                self.learner.policy,
+                self.learner.renderer,
+                self.prompts,
+                Sampling(
+                    evaluate.max_new_tokens, evaluate.temperature, evaluate.top_k, self.config.seed
+                ),
+                n=self.n,
+                stage=stage,
+                rule=self.rule,
+                advance=bar.advance,
+            )
+
+
+def _task(
+    config: RunConfig,
+    folder: Path,
+    learner: Learner,
+    chosen: tuple[Method, Any],
+    data: Snapshot,
+    say: Reporter,
+) -> Task:
+    """The data as tokens, with the reference's log-probs, and everything training needs."""
+    method, params = chosen
+    train_split, heldout_split = (
+        make_split(config, learner, method, _render(learner, part, method), title, say)
+        for part, title in ((data.train, "reference"), (data.heldout, "reference, held-out"))
+    )
+    budget = learner.plan.tokens_per_microbatch
+    return Task(
+        policy=learner.policy,
+        method=method,
+        params=params,
+        train=train_split,
+        heldout=heldout_split,
+        optim=config.optim,
+        config=config.train.model_copy(update={"tokens_per_microbatch": budget}),
+        lr=learner.lr,
+        seed=config.seed,
+        folder=folder,
+    )
 
 
 def _snapshot(
@@ -145,12 +186,15 @@ def _snapshot(
     place = folder / "snapshot"
     if continues and (place / "manifest.json").is_file():
         return read_snapshot(place)
-    prepared = prepare(
-        config.data,
-        config.seed,
-        check=lambda example: renderer.check(oriented(example, shape)),
-        shape=shape,  # type: ignore[arg-type]
-    )
+    try:
+        prepared = prepare(
+            config.data,
+            config.seed,
+            check=lambda example: renderer.check(oriented(example, shape)),
+            shape=shape,  # type: ignore[arg-type]
+        )
+    except IngestError as error:
+        raise _with_rejects(error, folder / "rejects.jsonl") from error
     write_snapshot(place, prepared.train, prepared.heldout, prepared.rejects, prepared.funnel)
     say.table(
         "Data",
@@ -160,6 +204,15 @@ def _snapshot(
     if prepared.rejects:
         say.note(f"every dropped row is listed in {place / 'rejects.jsonl'}")
     return read_snapshot(place)
+
+
+def _with_rejects(error: IngestError, path: Path) -> IngestError:
+    """The error, naming the file in which every refused row is listed now."""
+    if not error.rejects:
+        return error
+    rows = [json.dumps(row.to_dict(), ensure_ascii=False) for row in error.rejects]
+    write_text(path, "".join(f"{row}\n" for row in rows))
+    return IngestError(f"{error}; every row and its reason: {path}")
 
 
 def _render(learner: Learner, examples: Sequence[Example], method: Method) -> list[Rendered]:
@@ -173,10 +226,7 @@ def oriented(example: Example, shape: str) -> Example:
     return replace(example, completions=example.completions[:1], verdict=None)
 
 
-def _train(
-    task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bool]
-) -> Progress:
-    began = time.perf_counter()
+def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bool]) -> Progress:
     heldout: dict[str, float] = {}
     with say.bar("training", _total_steps(task)) as bar:
         at = 0
@@ -191,14 +241,10 @@ def _train(
             say.note(f"step {step:>4}  held-out  {_words(means, {})}")
 
         watch = Watcher(on_step, on_heldout, say.note, should_stop)
-        progress = run_loop(task, resume=resume, watch=watch)
-    progress.seconds = time.perf_counter() - began
-    return progress
+        return run_loop(task, resume=resume, watch=watch)
 
 
 def _total_steps(task: Task) -> int:
-    from palate.tokens.sampler import Sampler
-
     sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
     return sampler.total_steps(task.config.epochs, task.config.max_steps)
 
@@ -222,24 +268,18 @@ def _ship(config: RunConfig, folder: Path, learner: Learner) -> None:
     )
 
 
-def _results(
-    config: RunConfig, task: Task, progress: Progress, comparison: Comparison | None
-) -> dict[str, Any]:
+def _results(task: Task, progress: Progress, comparison: Comparison | None) -> dict[str, Any]:
+    """What results.json says; totals come from metrics.jsonl, which survives a resume."""
     lines = read_metrics(task.folder / "metrics.jsonl")
     steps = [line for line in lines if line["kind"] == "train"]
-    unique, path = (sum(line[k] for line in steps) for k in ("unique_tokens", "path_tokens"))
-    seconds = sum(line["seconds"] for line in steps)
-    examples = len(task.train.examples)
-    held = progress.heldout
-    n = len(task.heldout.examples)
-    heldout: dict[str, Any] | None = None
-    if held:
-        heldout = {"n": n, **{k: held[k] for k in ("loss", "margin", "accuracy") if k in held}}
-        if "accuracy" in held:
-            heldout["accuracy_interval"] = list(wilson(held["accuracy"] * n, n))
+    unique, path, seconds = (
+        sum(line[key] for line in steps) for key in ("unique_tokens", "path_tokens", "seconds")
+    )
+    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    seen = sum(len(sampler.batch(step)) for step in range(progress.steps))
     return {
         "comparison": comparison.to_dict() if comparison else None,
-        "heldout": heldout,
+        "heldout": _heldout(progress.heldout, len(task.heldout.examples)),
         "step0": {
             "loss": steps[0]["loss"],
             "expected": task.method.initial_loss,
@@ -249,8 +289,8 @@ def _results(
         "training": {
             "seconds": seconds,
             "steps": progress.steps,
-            "examples": examples,
-            "pairs_per_second": progress.examples / progress.seconds if progress.seconds else None,
+            "examples": len(task.train.examples),
+            "pairs_per_second": seen / seconds if seconds else None,
             "unique_tokens": unique,
             "path_tokens": path,
             "sharing": path / unique if unique else None,
@@ -258,3 +298,12 @@ def _results(
         },
         "method": {"name": task.method.name, **asdict(task.params)},
     }
+
+
+def _heldout(means: dict[str, float], n: int) -> dict[str, Any] | None:
+    if not means:
+        return None
+    found: dict[str, Any] = {k: means[k] for k in ("loss", "margin", "accuracy") if k in means}
+    if "accuracy" in means:
+        found["accuracy_interval"] = list(wilson(means["accuracy"] * n, n))
+    return {"n": n, **found}

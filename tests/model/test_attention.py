@@ -10,11 +10,16 @@ from palate.tokens.tree import Branch, Forest, build_forest
 def forest_of(*lengths: int) -> Forest:
     """A root of the first length with one child for each further length."""
     root = [0] * lengths[0]
-    branches = [Branch([*root, *[k + 1] * n], [False] * lengths[0] + [True] * n) for k, n in enumerate(lengths[1:])]
+    branches = [
+        Branch([*root, *[k + 1] * n], [False] * lengths[0] + [True] * n)
+        for k, n in enumerate(lengths[1:])
+    ]
     return build_forest(branches, min_shared=1)
 
 
-def by_hand(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, forest: Forest, window: int | None) -> torch.Tensor:
+def by_hand(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, forest: Forest, window: int | None
+) -> torch.Tensor:
     """Softmax over the allowed rows, written with one dense mask over the packed row."""
     size = forest.unique_tokens
     allowed = torch.zeros(size, size, dtype=torch.bool)
@@ -37,7 +42,9 @@ def test_it_equals_one_dense_mask_with_and_without_a_window() -> None:
     q = torch.randn(1, 4, forest.unique_tokens, 8, dtype=torch.float64)
     k, v = torch.randn(2, 1, 2, forest.unique_tokens, 8, dtype=torch.float64)
     for window in (None, 3, 9, 100):
-        out, _ = tree_attention(torch.nn.Module(), q, k, v, None, forest=forest, sliding_window=window)
+        out, _ = tree_attention(
+            torch.nn.Module(), q, k, v, None, forest=forest, sliding_window=window
+        )
         assert torch.allclose(out, by_hand(q, k, v, forest, window), atol=1e-12), window
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import VOCABULARY, tiny_model
 
 from palate.model.policy import Policy
 from palate.tokens.tree import Branch, Forest, build_forest
-from tests.tiny import VOCABULARY, tiny_model
 
 FAMILIES = ("llama", "qwen3", "gpt2")
 
@@ -29,7 +29,10 @@ def pairs() -> list[Branch]:
     found = []
     for index, (prompt, chosen, rejected) in enumerate(((9, 5, 8), (17, 3, 3), (12, 11, 2))):
         begin = tokens(prompt, index)
-        found += [branch(begin, tokens(chosen, 10 + index)), branch(begin, tokens(rejected, 20 + index))]
+        found += [
+            branch(begin, tokens(chosen, 10 + index)),
+            branch(begin, tokens(rejected, 20 + index)),
+        ]
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import END, byte_tokenizer, save_tiny, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.config import AdapterConfig
@@ -14,7 +15,6 @@ from palate.model.adapters import adapters_off, attach, trainable
 from palate.model.load import end_ids, load, resolve, silence_dropout, to_compute, weights_hash
 from palate.model.policy import Policy
 from palate.tokens.tree import Branch, build_forest
-from tests.tiny import END, byte_tokenizer, save_tiny, tiny_model
 
 
 def forest() -> Any:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import tiny_model
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -21,7 +22,6 @@ from palate.model.attention import TREE_ATTENTION, tree_attention
 from palate.model.load import silence_dropout
 from palate.model.policy import Policy
 from palate.model.probe import probe
-from tests.tiny import tiny_model
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 128,

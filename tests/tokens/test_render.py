@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.tiny import BOS, END, START, byte_tokenizer
 
 from palate.records import Completion, Example, Message
 from palate.tokens.render import Renderer, Unusable
-from tests.tiny import BOS, END, START, byte_tokenizer
 
 
 def example(prompt: list[Message], *answers: list[Message]) -> Example:
@@ -65,7 +65,11 @@ def test_raw_text_has_one_bos_and_one_end() -> None:
     renderer = Renderer(tokenizer)
     assert not renderer.chat
     found = renderer.render(example([user("ab")], [assistant("cd")]))
-    assert list(found.branches[0].ids) == [*tokenizer("ab")["input_ids"], *tokenizer("cd")["input_ids"], END]
+    assert list(found.branches[0].ids) == [
+        *tokenizer("ab")["input_ids"],
+        *tokenizer("cd")["input_ids"],
+        END,
+    ]
     assert trained_text(renderer, found.branches[0]) == "cd<|end|>"
 
 
@@ -92,7 +96,10 @@ def test_a_template_with_bos_gives_exactly_one_and_two_are_refused() -> None:
 
 
 def test_a_template_without_an_end_gets_one() -> None:
-    bare = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    bare = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     renderer = Renderer(byte_tokenizer(bare))
     found = renderer.render(example([user("a")], [assistant("b")]))
     assert trained_text(renderer, found.branches[0]) == "b<|end|>"
@@ -155,7 +162,11 @@ def test_tool_calls_reach_the_template_as_objects() -> None:
         "{% for c in m.get('tool_calls', []) %}{{ c['function']['arguments']['city'] }}{% endfor %}"
         "<|end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    call = {"id": "1", "type": "function", "function": {"name": "w", "arguments": '{"city":"Bonn"}'}}
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "w", "arguments": '{"city":"Bonn"}'},
+    }
     renderer = Renderer(byte_tokenizer(template))
     found = renderer.render(example([user("a")], [Message("assistant", "", tool_calls=(call,))]))
     assert trained_text(renderer, found.branches[0]) == "Bonn<|end|>"
@@ -163,5 +174,5 @@ def test_tool_calls_reach_the_template_as_objects() -> None:
 
 
 def test_chat_is_asked_for_but_there_is_no_template() -> None:
-    with pytest.raises(ValueError, match="data.template to raw"):
+    with pytest.raises(ValueError, match=r"data\.template to raw"):
         Renderer(byte_tokenizer(template=None), template="chat")

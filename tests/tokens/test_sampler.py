@@ -21,7 +21,7 @@ def test_every_example_comes_once_an_epoch() -> None:
     for epoch in range(3):
         batches = [sampler.batch(epoch * 3 + k) for k in range(3)]
         assert [len(b) for b in batches] == [4, 4, 2]
-        assert sorted(sum(batches, [])) == list(range(10))
+        assert sorted(row for batch in batches for row in batch) == list(range(10))
 
 
 def test_order_is_a_pure_function_of_seed_epoch_and_step() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import tiny_model
 
 import palate.train.reference as caching
 from palate.model.load import weights_hash
@@ -17,7 +18,6 @@ from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
 from palate.train.reference import cache_key, cached_reference
 from palate.train.step import pack
-from tests.tiny import tiny_model
 
 
 def example(index: int, answer: int = 3) -> Rendered:
@@ -147,7 +147,9 @@ def _other_mask(one: Rendered) -> Rendered:
 def test_an_id_is_not_confused_with_a_neighbour() -> None:
     """[1, 2] + [3] and [1] + [2, 3] hold the same ids in another division."""
     left = Rendered("a", 1, (Branch([9, 1, 2], [False, True, True]), Branch([9, 3], [False, True])))
-    right = Rendered("a", 1, (Branch([9, 1], [False, True]), Branch([9, 2, 3], [False, True, True])))
+    right = Rendered(
+        "a", 1, (Branch([9, 1], [False, True]), Branch([9, 2, 3], [False, True, True]))
+    )
     policy = Policy(tiny_model())
     assert cache_key([left], "w", policy) != cache_key([right], "w", policy)
 

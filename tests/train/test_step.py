@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import VOCABULARY, tiny_model
 from torch import Tensor
 
 from palate.config import AdapterConfig
@@ -21,7 +22,6 @@ from palate.tokens.sampler import cut
 from palate.tokens.tree import Branch
 from palate.train.reference import LiveReference
 from palate.train.step import MicroBatch, StepResult, compute_step, pack
-from tests.tiny import VOCABULARY, tiny_model
 
 DPO, SFT = METHODS["dpo"], METHODS["sft"]
 CPU = torch.device("cpu")
@@ -45,7 +45,9 @@ def example(index: int, completions: int = 2) -> Rendered:
 EIGHT = [example(i) for i in range(8)]
 
 
-def batches(cuts: list[list[int]], examples: list[Rendered], *, share: bool = True) -> list[MicroBatch]:
+def batches(
+    cuts: list[list[int]], examples: list[Rendered], *, share: bool = True
+) -> list[MicroBatch]:
     rows = list(range(len(examples)))
     return pack(examples, rows, cuts, share=share, device=CPU)
 
@@ -255,7 +257,13 @@ def test_without_backward_nothing_is_touched() -> None:
     model = tiny_model()
     before = copy.deepcopy(model.state_dict())
     compute_step(
-        Policy(model), DPO, DPO.params(), batches(CUTS[0], EIGHT), FixedReference(EIGHT), {}, backward=False
+        Policy(model),
+        DPO,
+        DPO.params(),
+        batches(CUTS[0], EIGHT),
+        FixedReference(EIGHT),
+        {},
+        backward=False,
     )
     assert not gradients(model)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

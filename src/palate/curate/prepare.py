@@ -60,10 +60,26 @@ def prepare(
 
     `check` is asked about each example last and returns (reason, detail) for one that cannot
     be used, for instance because the model cannot read that many tokens. `progress` gets
-    (stage, rows so far). Raises `IngestError` with one line if nothing usable remains, and
-    `ValueError` if the split is impossible.
+    (stage, rows so far). Raises `IngestError` with one line, and with the rejects, if
+    nothing usable remains, and `ValueError` if the split is impossible.
     """
-    tally, funnel = _Tally(), Funnel()
+    tally = _Tally()
+    try:
+        return _prepare(config, seed, check, shape, progress, tally)
+    except IngestError as error:
+        error.rejects = tuple(tally.rejects)
+        raise
+
+
+def _prepare(
+    config: DataConfig,
+    seed: int,
+    check: Check | None,
+    shape: Literal["pair", "demonstration"],
+    progress: Progress | None,
+    tally: _Tally,
+) -> Prepared:
+    funnel = Funnel()
     examples = _read(config, tally, progress)
     usable = len({(p.source, p.line) for example in examples for p in example.provenance})
     funnel.add("read", usable + len(tally.rejects), "rows read")

@@ -6,17 +6,17 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from palate.config import EvaluateConfig
+from palate.durable import write_text
 from palate.evaluate.answers import Answer, Stage
 from palate.generate.sampling import Sample, Sampling, sample
 from palate.judge.rules import Rule
 from palate.model.policy import Policy
 from palate.model.score import score
 from palate.records import Example
-from palate.tokens.render import Renderer, Rendered
+from palate.tokens.render import Rendered, Renderer
 from palate.tokens.tree import Branch
 
 
@@ -36,11 +36,10 @@ def sample_answers(
     policy: Policy,
     renderer: Renderer,
     examples: Sequence[Example],
-    config: EvaluateConfig,
+    sampling: Sampling,
     *,
     n: int,
     stage: Stage,
-    seed: int,
     rule: Rule | None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[list[Answer], list[Rendered]]:
@@ -49,7 +48,7 @@ def sample_answers(
     drawn = sample(
         policy,
         prompts,
-        Sampling(config.max_new_tokens, config.temperature, config.top_k, seed),
+        sampling,
         end_ids=tuple(renderer.end_ids),
         n=n,
         advance=advance,
@@ -78,8 +77,6 @@ def with_kl(
     The mean over answers sampled from π estimates KL(π ‖ π_ref) per answer. `switch` is
     entered while the reference is scored (adapters off).
     """
-    from dataclasses import replace
-
     ours = score(policy, rendered, budget)
     with switch():
         theirs = score(reference, rendered, budget)
@@ -90,24 +87,24 @@ def with_kl(
     ]
 
 
-def append_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """Add answers to samples.jsonl."""
-    with path.open("a", encoding="utf-8") as file:
-        for answer in answers:
-            file.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
+def write_answers(path: Path, stage: Stage, answers: Sequence[Answer]) -> None:
+    """Put a stage's answers into samples.jsonl, whole or not at all, in place of older ones."""
+    others = [answer for answer in _read_all(path) if answer.stage != stage]
+    rows = [json.dumps(answer.to_dict(), ensure_ascii=False) for answer in (*others, *answers)]
+    write_text(path, "".join(f"{row}\n" for row in rows))
 
 
 def read_answers(path: Path, stage: Stage) -> list[Answer]:
     """The answers of one stage in samples.jsonl; none when there is no file."""
+    return [answer for answer in _read_all(path) if answer.stage == stage]
+
+
+def _read_all(path: Path) -> list[Answer]:
     if not path.is_file():
         return []
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # a line that a crash cut short
-            continue
-    return [Answer.from_dict(row) for row in rows if row["stage"] == stage]
+    # Not splitlines: an answer may hold U+2028, which JSON leaves as it is.
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [Answer.from_dict(json.loads(line)) for line in lines if line]
 
 
 def _answer(

@@ -18,10 +18,12 @@ _ROOM = 64
 class RoomyLayer(DynamicLayer):
     """One layer's keys and values, [batch, kv heads, length, d], with `_ROOM` to spare."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self) -> None:
-        super().__init__()
-        self._key_buffer: Tensor | None = None
-        self._value_buffer: Tensor | None = None
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._buffers: tuple[Tensor, Tensor] | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -31,20 +33,21 @@ class RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
         total = used + key_states.shape[-2]
-        if self._key_buffer is None or self._key_buffer.shape[-2] < total:
-            self._key_buffer = _grown(self.keys, key_states, used, total)
-            self._value_buffer = _grown(self.values, value_states, used, total)
-        assert self._value_buffer is not None
-        self._key_buffer[:, :, used:total] = key_states
-        self._value_buffer[:, :, used:total] = value_states
-        self.keys = self._key_buffer[:, :, :total]
-        self.values = self._value_buffer[:, :, :total]
+        if self._buffers is None or self._buffers[0].shape[-2] < total:
+            self._buffers = (
+                _grown(self.keys, key_states, used, total),
+                _grown(self.values, value_states, used, total),
+            )
+        keys, values = self._buffers
+        keys[:, :, used:total] = key_states
+        values[:, :, used:total] = value_states
+        self.keys, self.values = keys[:, :, :total], values[:, :, :total]
         return self.keys, self.values
 
     def rows(self, index: Tensor) -> None:
         """Keep, drop or repeat batch rows: row i becomes what row `index[i]` was."""
         self.keys, self.values = self.keys[index], self.values[index]
-        self._key_buffer = self._value_buffer = None
+        self._buffers = None
 
 
 class RoomyCache(Cache):
@@ -56,6 +59,7 @@ class RoomyCache(Cache):
     def rows(self, index: Tensor) -> None:
         """Keep, drop or repeat batch rows in every layer."""
         for layer in self.layers:
+            assert isinstance(layer, RoomyLayer)
             layer.rows(index)
 
 

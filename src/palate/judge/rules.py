@@ -20,7 +20,7 @@ from palate.records import Message
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """What a rule found: pass or fail, a score in [0, 1], and the names of the parts that failed."""
+    """What a rule found: pass or fail, a score in [0, 1], and the parts that failed."""
 
     passed: bool
     score: float
@@ -39,15 +39,25 @@ def load_rule(spec: str) -> Rule:
     """
     home, colon, name = spec.rpartition(":")
     if not colon or not home or not name:
-        raise ValueError(f"the rule '{spec}' is not of the form module:function or file.py:function")
+        raise ValueError(
+            f"the rule '{spec}' is not of the form module:function or file.py:function"
+        )
     module = _module_from_file(Path(home), spec) if home.endswith(".py") else _module(home, spec)
     function = getattr(module, name, None)
     if not callable(function):
         public = [n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])]
-        raise ValueError(f"the rule '{spec}': {home} has no function '{name}'{nearest(name, public)}")
+        raise ValueError(
+            f"the rule '{spec}': {home} has no function '{name}'{nearest(name, public)}"
+        )
 
     def rule(prompt: Sequence[Message], answer: str) -> RuleResult:
-        return _as_result(function(prompt, answer), spec)
+        try:
+            found = function(prompt, answer)
+        except Exception as error:  # a rule is somebody's program
+            raise ValueError(
+                f"the rule '{spec}' failed on an answer: {type(error).__name__}: {error}"
+            ) from error
+        return _as_result(found, spec)
 
     return rule
 
@@ -55,17 +65,25 @@ def load_rule(spec: str) -> Rule:
 def _module(name: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(f"the rule '{spec}' cannot be imported: {error}") from error
+    except Exception as error:  # whatever somebody's module does when it is run
+        raise ValueError(
+            f"the rule '{spec}' cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _module_from_file(path: Path, spec: str) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"the rule '{spec}': there is no file {path}")
     found = importlib.util.spec_from_file_location(f"palate_rule_{path.stem}", path)
-    assert found is not None and found.loader is not None
+    assert found is not None
+    assert found.loader is not None
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # whatever somebody's file does when it is run
+        raise ValueError(
+            f"the rule '{spec}' cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 

@@ -93,7 +93,8 @@ class LossOutput:
 
 def detach(batch: T) -> T:
     """The same batch without gradients."""
-    return _map(batch, lambda tensor: tensor.detach())
+    cut: T = _map(batch, Tensor.detach)
+    return cut
 
 
 def concatenate(batches: list[T], order: Tensor) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def _check(method: str, key: str, value: Any, default: Any, meta: Mapping[str, A
     if not number:
         return
     above, least, most = meta.get("above"), meta.get("at_least"), meta.get("at_most")
-    if not value == value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise ValueError(f"{where} must be finite, got {value!r}")
     if above is not None and not value > above:
         raise ValueError(f"{where} must be above {above}, got {value}")

@@ -36,21 +36,19 @@ def attach(model: Any, config: AdapterConfig, seed: int) -> PeftModel | None:
                 model,
                 LoraConfig(
                     r=config.rank,
-                    lora_alpha=config.alpha,
+                    lora_alpha=config.alpha,  # type: ignore[arg-type]  # any number will do
                     lora_dropout=config.dropout,
                     target_modules=targets,
                     task_type="CAUSAL_LM",
                 ),
             )
         except ValueError as error:
-            raise ValueError(
-                f"no LoRA can be put on '{targets}' in this model: {error}"
-            ) from error
+            raise ValueError(f"no LoRA can be put on '{targets}' in this model: {error}") from error
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             assert "lora_" in name, f"only adapters are trained, not {name}"
             parameter.data = parameter.data.float()
-    return adapted  # type: ignore[no-any-return]
+    return adapted
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from palate.tokens.tree import Forest, Segment
 TREE_ATTENTION = "palate_tree"
 
 
-def tree_attention(
+def tree_attention(  # noqa: PLR0913 the signature is transformers'
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,

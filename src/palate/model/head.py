@@ -8,6 +8,7 @@ backward pass. Log-sum-exp is fp32 whatever the compute precision.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -36,9 +37,9 @@ def target_logps(
     pieces = []
     bounds = torch.arange(0, rows + chunk, chunk, device=rows_P.device).clamp(max=rows)
     cuts = torch.searchsorted(rows_P, bounds).tolist()
-    for number, (begin, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for number, (begin, end) in enumerate(pairwise(cuts)):
         first = number * chunk
-        piece: Tensor = checkpoint(  # type: ignore[no-untyped-call]
+        piece: Tensor = checkpoint(
             _chunk_logps,
             head,
             hidden_HD[first : first + chunk],

@@ -47,7 +47,8 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(_why_not(path, error)) from error
     silenced = silence_dropout(model)
-    model.to(device).eval()
+    model.eval()
+    nn.Module.to(model, device)
     return Loaded(model, tokenizer, path, end_ids(tokenizer, model), silenced)
 
 
@@ -112,7 +113,7 @@ def _end_of_turn(tokenizer: Any) -> list[int]:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # a template may refuse this conversation; eos then ends an answer
+    except Exception:  # noqa: BLE001 a template may refuse this conversation; eos ends answers then
         return []
     after = text[text.rfind(marker) + len(marker) :]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}

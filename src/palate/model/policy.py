@@ -79,7 +79,8 @@ class Policy(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def plain_attention(self) -> str:
@@ -103,10 +104,7 @@ class Policy(nn.Module):
     def forward(self, forest: Forest) -> BranchLogps:
         """log π of each supervised token of each branch, given everything above it."""
         with self.autocast():
-            if self.layout == "tree":
-                hidden_TD = self._packed(forest)
-            else:
-                hidden_TD = self._padded(forest)
+            hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
             logps_P = target_logps(
                 self._logits,
                 hidden_TD[forest.hidden_H],

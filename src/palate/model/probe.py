@@ -36,7 +36,7 @@ def probe(policy: Policy, tolerance: float = 1e-4) -> Probe:
     """Run the three checks; `tolerance` in nats per token is for fp32 weights."""
     try:
         return _probe(policy, tolerance)
-    except Exception as error:  # any failure of a foreign model's code means: not the tree
+    except Exception as error:  # noqa: BLE001 whatever a foreign model raises: not the tree
         return Probe("plain", f"the tree failed on this model: {type(error).__name__}: {error}")
     finally:
         AttentionInterface.register(TREE_ATTENTION, tree_attention)

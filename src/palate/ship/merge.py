@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,5 @@ def ship_adapter(adapted: Any, base: Any, tokenizer: Any, target: Path, adapter:
     `base` is freshly loaded: the one that was trained beside holds its frozen weights in
     the compute precision.
     """
-    shutil.rmtree(adapter, ignore_errors=True)
-    adapted.save_pretrained(adapter, safe_serialization=True)
+    commit_folder(adapter, adapted.save_pretrained, {"kind": "adapter"})
     ship_full(merge_into(base, adapter), tokenizer, target)

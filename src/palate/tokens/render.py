@@ -79,7 +79,9 @@ class Renderer:
         bos = tokenizer.bos_token_id
         self.begin = [bos] if bos is not None and empty[:1] == [bos] else []
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
+    ) -> list[int]:
         """Ids of a prompt that ends where the assistant's answer begins."""
         if not self.chat:
             return [*self.begin, *self._encode("\n\n".join(m.content for m in messages))]
@@ -173,7 +175,7 @@ class Renderer:
         return after[len(before) :]
 
     def _cut_after_end(self, text: str) -> tuple[str, str]:
-        """Split an assistant turn after its end-of-turn text; the rest (a line break) is context."""
+        """Split an assistant turn after its end-of-turn text; the rest is context."""
         best = -1
         for token_id in self.end_ids:
             token = self.tokenizer.decode([token_id])

@@ -1,9 +1,10 @@
 """Checkpoints: what a run needs to go on bit for bit, committed atomically.
 
 `checkpoints/step-N/` holds the trained weights, the optimizer's moments and the
-method's state as safetensors, the step as JSON, and a manifest with every file's
-checksum. The order of examples is a pure function of (seed, epoch, step) and training
-draws nothing else, so no generator state is needed.
+method's state as safetensors, the step and the metrics that wait for the next line of
+metrics.jsonl as JSON, and a manifest with every file's checksum. The order of examples
+is a pure function of (seed, epoch, step) and training draws nothing else, so no
+generator state is needed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,6 +32,7 @@ class Resumed:
     state: State
     folder: Path
     passed_over: tuple[str, ...]
+    waiting: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -39,14 +42,20 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: State,
     keep: int,
+    waiting: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Commit `root/step-N`, then remove all but the newest `keep`."""
+    """Commit `root/step-N`, then remove all but the newest `keep`.
+
+    `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval.
+    """
 
     def fill(folder: Path) -> None:
-        save_file({n: w.detach().contiguous() for n, w in weights.items()}, folder / "weights.safetensors")
+        trained = {name: weight.detach().contiguous() for name, weight in weights.items()}
+        save_file(trained, folder / "weights.safetensors")
         save_file(_moments(weights, optimizer), folder / "optimizer.safetensors")
         save_file({n: t.contiguous() for n, t in state.items()}, folder / "method.safetensors")
-        (folder / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+        body = json.dumps({"step": step, "waiting": dict(waiting or {})})
+        (folder / "state.json").write_text(body, encoding="utf-8")
 
     target = root / f"step-{step}"
     commit_folder(target, fill, {"step": step, "format": 1})
@@ -66,17 +75,23 @@ def load_latest(
 ) -> Resumed | None:
     """Put the newest good checkpoint into the weights and the optimizer.
 
-    A damaged one is passed over for the one before, and named. Returns None when there
-    is none at all; raises `ValueError` when all are damaged, or the weights do not fit.
+    A damaged one is passed over for the one before, named, and moved to `step-N.damaged`, so
+    that it does not count among those that are kept. Returns None when there is none at all;
+    raises `ValueError` when all are damaged, or the weights do not fit.
     """
     damaged: list[str] = []
+    broken: list[Path] = []
     for folder in reversed(list_checkpoints(root)):
         try:
             verify_folder(folder)
         except Damaged as error:
             damaged.append(str(error))
+            broken.append(folder)
             continue
-        return _load(folder, weights, optimizer, tuple(damaged))
+        found = _load(folder, weights, optimizer, tuple(damaged))
+        for other in broken:
+            _set_aside(other)
+        return found
     if damaged:
         raise ValueError(
             f"no checkpoint below {root} is whole ({damaged[0]}): start again with resume=never"
@@ -108,14 +123,23 @@ def _load(
         }
         if entry:
             optimizer.state[weight] = entry
-    step = json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"]
-    state = dict(load_file(folder / "method.safetensors"))
-    return Resumed(step=step, state=state, folder=folder, passed_over=damaged)
+    body = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return Resumed(
+        step=body["step"],
+        state=dict(load_file(folder / "method.safetensors")),
+        folder=folder,
+        passed_over=damaged,
+        waiting=body.get("waiting", {}),
+    )
 
 
-def _moments(
-    weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def _set_aside(folder: Path) -> None:
+    target = folder.with_name(f"{folder.name}.damaged")
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
+
+
+def _moments(weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's moments by weight name: `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
     return {
         f"{name}/{key}": value.detach().contiguous()

@@ -22,8 +22,10 @@ from palate.durable import write_json, write_text
 from palate.machine import describe
 
 _PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
-# What may differ between a run and its continuation.
-_MAY_CHANGE = ("resume", "out", "evaluate", "name")
+# What an attempt leaves behind that failed before any data was frozen.
+_BEGINNINGS = {".lock", "config.yaml", "plan.json", "environment.json", "rejects.jsonl"}
+# What may differ between a run and its continuation, beside all of `evaluate`.
+_WHERE = ("resume", "out", "name")
 _MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_every", "keep")
 
 
@@ -48,9 +50,6 @@ def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
     the one that is to be continued.
     """
     folder = config.folder
-    continues = config.resume == "auto" and (folder / "config.yaml").is_file()
-    if continues:
-        _refuse_other_recipe(config, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
@@ -60,9 +59,13 @@ def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
             "with out=FOLDER"
         ) from error
     try:
-        if not continues and (folder / "config.yaml").is_file():
-            _move_aside(folder)
-        if not continues:
+        begun = (folder / "config.yaml").is_file()
+        continues = begun and config.resume == "auto"
+        if continues:
+            _adopt(config, folder)
+        else:
+            if begun:
+                _move_aside(folder)
             write_text(folder / "config.yaml", dump_config(config))
         yield folder, continues
     finally:
@@ -75,6 +78,10 @@ def read_plan(folder: Path) -> Plan | None:
         return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder / 'plan.json'} cannot be read ({error}): start anew with another name=NAME"
+        ) from error
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -131,27 +138,66 @@ def _lock(folder: Path) -> int:
 
 
 def _move_aside(folder: Path) -> None:
-    """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder."""
+    """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder.
+
+    One that ended before it froze its data has nothing worth keeping and is cleared away.
+    config.yaml goes last: while it is there, a crash in between leaves a folder that is known
+    to be a run's.
+    """
+    files = sorted(folder.iterdir(), key=lambda path: path.name == "config.yaml")
+    if {path.name for path in files} <= _BEGINNINGS:
+        for path in files:
+            if path.name != ".lock":
+                path.unlink()
+        return
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     aside.mkdir()
-    for path in folder.iterdir():
+    for path in files:
         if path.name != ".lock":
             path.rename(aside / path.name)
 
 
-def _refuse_other_recipe(config: RunConfig, folder: Path) -> None:
-    old = load_config(folder / "config.yaml").model_dump(mode="json")
-    new = config.model_dump(mode="json")
-    changed = [key for key in new if key not in _MAY_CHANGE and key != "train" and old[key] != new[key]]
-    changed += [
-        f"train.{key}"
-        for key in new["train"]
-        if key not in _MAY_CHANGE_IN_TRAIN and old["train"][key] != new["train"][key]
-    ]
-    if changed:
+def _adopt(config: RunConfig, folder: Path) -> None:
+    """Check that the recipe may continue the run, and keep what it changes in config.yaml.
+
+    Nothing of a complete run may change, since nothing would be done about it.
+    """
+    old = load_config(folder / "config.yaml")
+    changed = _changed(old, config)
+    complete = (folder / "results.json").is_file()
+    refused = [key for key in changed if complete or not _may_change(key)]
+    if refused:
+        state = "is complete" if complete else "was started"
         raise ConfigError(
-            f"{folder} was started with other settings ({', '.join(changed)}): continue it with "
+            f"{folder} {state} with other settings ({', '.join(refused)}): continue it with "
             f"{folder / 'config.yaml'}, or start anew with another name=NAME"
         )
+    if not changed:
+        return
+    if any(key.startswith("evaluate") for key in changed):
+        # Answers drawn under other settings cannot be compared with those to come.
+        (folder / "samples.jsonl").unlink(missing_ok=True)
+    kept = {"resume": old.resume, "out": old.out, "name": old.name}
+    write_text(folder / "config.yaml", dump_config(config.model_copy(update=kept)))
+
+
+def _changed(old: RunConfig, new: RunConfig) -> list[str]:
+    """Dotted names of the settings that differ; where a run lies is none of them."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    found: list[str] = []
+    for key in after:
+        if key in _WHERE or before[key] == after[key]:
+            continue
+        if isinstance(after[key], dict):
+            inner = [*after[key], *(name for name in before[key] if name not in after[key])]
+            found += [f"{key}.{k}" for k in inner if before[key].get(k) != after[key].get(k)]
+        else:
+            found.append(key)
+    return found
+
+
+def _may_change(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section == "evaluate" or (section == "train" and name in _MAY_CHANGE_IN_TRAIN)

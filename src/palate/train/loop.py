@@ -18,7 +18,7 @@ from palate.model.policy import Policy
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.train import checkpoint
-from palate.train.metrics import Averages, MetricsFile
+from palate.train.metrics import Averages, Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
 from palate.train.step import ReferenceLookup, StepResult, compute_step, pack
 
@@ -68,21 +68,10 @@ class Task:
 
 @dataclass(slots=True)
 class Progress:
-    """Totals of a run so far."""
+    """How far a run came, and the last measurement on the held-out examples."""
 
     steps: int = 0
-    examples: int = 0
-    unique_tokens: int = 0
-    path_tokens: int = 0
-    seconds: float = 0.0
     heldout: dict[str, float] = field(default_factory=dict)
-
-    def add(self, result: StepResult, seconds: float) -> None:
-        """Count one step."""
-        self.examples += result.examples
-        self.unique_tokens += result.unique_tokens
-        self.path_tokens += result.path_tokens
-        self.seconds += seconds
 
 
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
@@ -92,36 +81,32 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
     total = sampler.total_steps(task.config.epochs, task.config.max_steps)
     metrics = MetricsFile(task.folder / "metrics.jsonl")
-    first, state = _start(task, weights, optimizer, metrics, resume, watch)
+    first, state, interval = _start(task, weights, optimizer, metrics, total, resume, watch)
     progress = Progress(steps=first)
-    averages, tokens, since = Averages(), 0, time.perf_counter()
     if first == 0:
         _measure(task, state, 0, metrics, progress, watch)
+    since = time.perf_counter()
     for index in range(first, total):
-        began = time.perf_counter()
         result, norm, lr = _optimizer_step(task, sampler, index, total, weights, optimizer, state)
         state, step = result.state, index + 1
-        averages.add(result.metrics)
-        progress.add(result, time.perf_counter() - began)
-        tokens += result.unique_tokens
+        interval.add(result)
         progress.steps = step
         if step == 1 or step % task.config.log_every == 0 or step == total:
-            means = {**averages.read(), "loss": float(result.loss), "lr": lr, "grad_norm": norm}
-            if step == 1 and "abs_h" in result.metrics:
-                means["max_abs_h"] = float(result.metrics["abs_h"].max())
             now = time.perf_counter()
             line = {"kind": "train", "step": step, "epoch": step / sampler.steps_per_epoch}
-            sizes = {"unique_tokens": result.unique_tokens, "path_tokens": result.path_tokens}
+            sizes, means = interval.sizes(), {**interval.means(), "lr": lr, "grad_norm": norm}
             metrics.append({**line, **means, **sizes, "seconds": now - since})
-            watch.on_step(step, total, {**means, "tokens_per_second": tokens / (now - since)})
-            tokens, since = 0, now
+            watch.on_step(step, total, means)
+            interval, since = Interval(), now
         if task.config.eval_every and step % task.config.eval_every == 0 and step < total:
+            pause = time.perf_counter()
             _measure(task, state, step, metrics, progress, watch)
-            since = time.perf_counter()
+            since += time.perf_counter() - pause
         stop = watch.should_stop()
-        if _due(step, total, task.config.save_every) or stop:
-            checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep)
-        if stop and step < total:
+        if stop or _due(step, total, task.config.save_every):
+            waiting = interval.to_json()
+            checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep, waiting)
+        if stop:
             raise Interrupted(step, task.folder)
     _measure(task, state, total, metrics, progress, watch)
     return progress
@@ -177,19 +162,30 @@ def _start(
     weights: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
     metrics: MetricsFile,
+    total: int,
     resume: bool,
     watch: Watcher,
-) -> tuple[int, State]:
-    """The step to begin with and the method's state, from a checkpoint where one is wanted."""
-    fresh = task.method.initial_state(task.params) if task.method.initial_state else {}
+) -> tuple[int, State, Interval]:
+    """The step to begin with, the method's state and the open interval of the metrics.
+
+    They come from a checkpoint where one is wanted; what metrics.jsonl says about later
+    steps, or about the end, which is measured again, is forgotten.
+    """
     found = checkpoint.load_latest(_root(task), weights, optimizer) if resume else None
     if found is None:
-        return 0, fresh
+        metrics.cut_after(0, measured=False)
+        state = task.method.initial_state(task.params) if task.method.initial_state else {}
+        return 0, state, Interval()
+    if found.step > total:
+        raise ValueError(
+            f"{found.folder} is past the {total} steps that this recipe asks for: raise "
+            "train.max_steps or train.epochs, or start anew with another name=NAME"
+        )
     for damage in found.passed_over:
         watch.on_note(f"passed over a damaged checkpoint: {damage}")
     watch.on_note(f"continuing after step {found.step}, from {found.folder}")
-    metrics.cut_after(found.step)
-    return found.step, found.state
+    metrics.cut_after(found.step, measured=found.step < total)
+    return found.step, found.state, Interval.from_json(found.waiting)
 
 
 def _measure(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from palate.durable import write_text
+from palate.train.step import StepResult
 
 
 class MetricsFile:
@@ -26,17 +30,22 @@ class MetricsFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def cut_after(self, step: int) -> None:
-        """Forget what came after `step`: a resumed run writes it again."""
-        if self.path.exists():
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-            write_text(self.path, "".join(json.dumps(k, ensure_ascii=False) + "\n" for k in kept))
+    def cut_after(self, step: int, *, measured: bool = True) -> None:
+        """Forget what came after `step`: a resumed run writes it again.
+
+        With `measured` false the held-out line of `step` itself is forgotten too.
+        """
+        if not self.path.exists():
+            return
+        last = {"train": step, "heldout": step if measured else step - 1}
+        kept = [line for line in read_metrics(self.path) if line["step"] <= last[line["kind"]]]
+        write_text(self.path, "".join(json.dumps(k, ensure_ascii=False) + "\n" for k in kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines; a last line that a crash cut short is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").split("\n"):
         try:
             lines.append(json.loads(text))
         except ValueError:
@@ -51,7 +60,7 @@ class Averages:
         self.sums: dict[str, Tensor] = {}
         self.count = 0
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Add one step's unreduced metrics; nothing is read from the device yet."""
         for name, values in metrics.items():
             total = values.double().sum() if values.device.type != "mps" else values.sum()
@@ -63,6 +72,59 @@ class Averages:
         means = {name: float(total) / max(1, self.count) for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
+
+
+@dataclass(slots=True)
+class Interval:
+    """The steps since the last line of metrics.jsonl.
+
+    `loss` is the sum of what the steps minimised; a checkpoint carries all of it (`to_json`),
+    so that the next line is the same in a run that was interrupted before it.
+    """
+
+    averages: Averages = field(default_factory=Averages)
+    steps: int = 0
+    loss: float = 0.0
+    unique_tokens: int = 0
+    path_tokens: int = 0
+
+    def add(self, result: StepResult) -> None:
+        """Count one step."""
+        self.averages.add(result.metrics)
+        self.steps += 1
+        self.loss += float(result.loss)
+        self.unique_tokens += result.unique_tokens
+        self.path_tokens += result.path_tokens
+
+    def sizes(self) -> dict[str, int]:
+        """Examples and tokens of all steps of the interval."""
+        return {
+            "examples": self.averages.count,
+            "unique_tokens": self.unique_tokens,
+            "path_tokens": self.path_tokens,
+        }
+
+    def means(self) -> dict[str, float]:
+        """Metrics by example and the loss by step; the sums of metrics start anew."""
+        return {**self.averages.read(), "loss": self.loss / max(1, self.steps)}
+
+    def to_json(self) -> dict[str, Any]:
+        """All sums as JSON numbers, which keep every bit of a float64."""
+        sums = {name: float(total) for name, total in self.averages.sums.items()}
+        counts = {"steps": self.steps, "loss": self.loss, **self.sizes()}
+        return {"sums": sums, **counts}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Interval:
+        """Inverse of `to_json`; an empty mapping is an empty interval."""
+        if not raw:
+            return cls()
+        averages = Averages()
+        averages.count = raw["examples"]
+        averages.sums = {
+            name: torch.tensor(total, dtype=torch.float64) for name, total in raw["sums"].items()
+        }
+        return cls(averages, raw["steps"], raw["loss"], raw["unique_tokens"], raw["path_tokens"])
 
 
 def _short(value: Any) -> Any:

@@ -25,9 +25,7 @@ def default_lr(adapter: AdapterConfig, parameters: int) -> float:
     return 1e-5 if parameters < SMALL_MODEL else 1e-6
 
 
-def make_adamw(
-    weights: Mapping[str, Tensor], config: OptimConfig, lr: float
-) -> torch.optim.AdamW:
+def make_adamw(weights: Mapping[str, Tensor], config: OptimConfig, lr: float) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over fp32 weights; decay on matrices only."""
     assert all(w.dtype == torch.float32 for w in weights.values()), "trained weights are fp32"
     matrices = [w for w in weights.values() if w.ndim >= 2]

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.durable import Damaged, commit_folder, verify_folder, write_json
-from palate.model.policy import Policy
+from palate.model.policy import BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
@@ -60,7 +60,8 @@ class LiveReference:
     def __call__(self, micro: MicroBatch) -> Tensor:
         """Values [N] in the order of the micro-batch's forest, without gradient."""
         with self.switch():
-            return self.reference(micro.forest).token_logps_N
+            found: BranchLogps = self.reference(micro.forest)
+        return found.token_logps_N
 
 
 def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str:
@@ -80,8 +81,8 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
             ids = torch.tensor(list(branch.ids), dtype=torch.int64)
             mask = torch.tensor(list(branch.mask), dtype=torch.uint8)
             sha.update(len(ids).to_bytes(8, "little"))
-            sha.update(memoryview(ids.numpy()))
-            sha.update(memoryview(mask.numpy()))
+            sha.update(ids.numpy().tobytes())
+            sha.update(mask.numpy().tobytes())
         sha.update(b"|")
     return sha.hexdigest()
 

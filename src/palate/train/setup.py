@@ -50,7 +50,7 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     """Load the model, probe it, attach the adapter; write plan.json and environment.json."""
     allocator = tune_allocator()
     plan = read_plan(folder) if continues else None
-    device = plan.device if plan else pick_device(config.train.device)
+    device = pick_device(plan.device if plan else config.train.device)
     torch.set_num_threads(plan.threads if plan else cores())
     loaded = _load(config, device)
     parameters = sum(p.numel() for p in loaded.model.parameters())
@@ -126,11 +126,15 @@ def pick_device(wanted: str) -> str:
     """The device that `auto` stands for; raises `ConfigError` for one that is not there."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = wanted.split(":")[0]
+    kind = wanted.split(":", maxsplit=1)[0]
     if kind not in {"cpu", "cuda", "mps"}:
         raise ConfigError(f"train.device '{wanted}' is not one of auto, cpu, cuda, cuda:N, mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device is cuda, but torch sees no CUDA device: use cpu or auto")
+    if kind == "cuda" and wanted != "cuda":
+        names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        if wanted not in names:
+            raise ConfigError(f"train.device is {wanted}, but there is only {', '.join(names)}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("train.device is mps, but torch sees no mps device: use cpu or auto")
     return wanted
@@ -145,9 +149,7 @@ def pick_precision(wanted: str, device: str) -> Precision:
 
 
 def _load(config: RunConfig, device: str) -> Loaded:
-    return load(
-        config.model.path, trust_remote_code=config.model.trust_remote_code, device=device
-    )
+    return load(config.model.path, trust_remote_code=config.model.trust_remote_code, device=device)
 
 
 def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
@@ -167,10 +169,11 @@ def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
 
 
 def _renderer(config: RunConfig, loaded: Loaded) -> Renderer:
+    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     return Renderer(
         loaded.tokenizer,
         template=config.data.template,
-        max_length=config.data.max_length,
+        max_length=min(config.data.max_length, positions or config.data.max_length),
         max_prompt_length=config.data.max_prompt_length,
         end_ids=loaded.end_ids,
     )

@@ -108,7 +108,7 @@ def compute_step(
             output = method.loss(batch, params, _of_micro(context, micro))
             loss = output.loss_B.sum() / denominator
         if backward:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         total += loss.detach().double().cpu()
         seen.append(detach(batch))
         metrics.append({**output.metrics, "loss": output.loss_B.detach()})
