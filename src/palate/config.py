@@ -9,6 +9,7 @@ imports torch: `palate --help` and the data commands stay instant.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,22 @@ from pydantic import (
 
 # `model: PATH` is short for `model: {path: PATH}`, and so on.
 SHORTHAND = {"model": "path", "data": "path", "method": "name", "adapter": "kind"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `2e-4` as text; people, and YAML 1.2, mean the number."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text `2e-4`, so that it comes back as text."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+"),
+        list("-+0123456789"),
+    )
 
 
 class ConfigError(ValueError):
@@ -275,8 +292,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"the recipe {path} is not UTF-8 text: save it as UTF-8") from error
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        raw = yaml.load(text, _Loader)  # noqa: S506 - a safe loader with one more number
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"the recipe {path} is not valid YAML{line}: {error}") from error
@@ -302,21 +319,11 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals or not key:
             raise ConfigError(f"'{override}' is not an override: write key=value, with dots")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = yaml.load(text, _Loader)  # noqa: S506 - as in load_config
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"the value of '{override}' is not valid YAML: {error}") from error
-        if isinstance(value, str):
-            value = _number_or_text(value)
         _set_path(out, key.split("."), value)
     return out
-
-
-def _number_or_text(text: str) -> str | float:
-    """YAML 1.1 reads `2e-4` as text; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:
@@ -372,4 +379,4 @@ def _keys_at(parts: list[str]) -> list[str]:
 def dump_config(config: RunConfig) -> str:
     """The config as YAML that `load_config` reads back to an equal one."""
     data = config.model_dump(mode="json")
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -78,6 +78,8 @@ def train(
         done = folder / "results.json"
         if continues and done.is_file():
             say.note(f"{folder} is complete already")
+            if not (folder / "report.html").is_file():  # writing it may be what failed
+                write_report(folder)
             return Run(folder, config, json.loads(done.read_text(encoding="utf-8")))
         learner = set_up(config, folder, continues, say)
         data = _snapshot(config, folder, continues, learner.renderer, method.shape, say)

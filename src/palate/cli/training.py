@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,7 @@ SMOKE = (
 
 def run_train(recipe: str, overrides: Sequence[str], *, as_json: bool) -> None:
     """Train as the recipe says, then show what came out."""
-    config = load_config(recipe, overrides)
-    resume = f"palate train {config.folder / 'config.yaml'} resume=auto"
-    _train_and_show(config, resume, as_json=as_json)
+    _train_and_show(load_config(recipe, overrides), as_json=as_json)
 
 
 def run_quickstart(overrides: Sequence[str], *, smoke: bool, as_json: bool) -> None:
@@ -41,9 +40,7 @@ def run_quickstart(overrides: Sequence[str], *, smoke: bool, as_json: bool) -> N
         f"evaluate.rule={json.dumps(str(desk / 'rules.py') + ':house_rules')}",
     ]
     settings = [*places, *(SMOKE if smoke else ()), *overrides]
-    config = load_config(desk / "recipe.yaml", settings)
-    resume = f"palate train {config.folder / 'config.yaml'} resume=auto"
-    _train_and_show(config, resume, as_json=as_json)
+    _train_and_show(load_config(desk / "recipe.yaml", settings), as_json=as_json)
 
 
 def support_desk() -> Path:
@@ -55,7 +52,7 @@ def support_desk() -> Path:
     raise ConfigError("the example support_desk is not installed: use a wheel or a checkout")
 
 
-def _train_and_show(config: RunConfig, resume: str, *, as_json: bool) -> None:
+def _train_and_show(config: RunConfig, *, as_json: bool) -> None:
     say = reporter_for()
     say.note("loading …")
     from palate.cli.stop import Stopped, stop_signals
@@ -67,13 +64,19 @@ def _train_and_show(config: RunConfig, resume: str, *, as_json: bool) -> None:
             run = train(config, reporter=say, should_stop=should_stop)
         except Interrupted as stopped:
             raise Stopped(
-                f"stopped after step {stopped.step}; everything is saved. Continue with:\n"
-                f"  {resume}"
+                f"stopped after step {stopped.step}; everything is saved. {_how_to_go_on(config)}"
             ) from None
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped at once. {_how_to_go_on(config)}") from None
     if as_json:
         typer.echo(json.dumps(run.results, ensure_ascii=False))
     else:
         show(run, say)
+
+
+def _how_to_go_on(config: RunConfig) -> str:
+    recipe = config.folder / "config.yaml"
+    return f"Continue with:\n  palate train {shlex.quote(str(recipe))} resume=auto"
 
 
 def show(run: Run, say: Reporter) -> None:
