@@ -7,6 +7,7 @@ the cumulative distribution over the likeliest tokens.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,13 +99,14 @@ def _decode(
     alive = torch.arange(len(rows), device=device)
     written: list[list[int]] = [[] for _ in rows]
     finished = [False] * len(rows)
+    longest = most_positions(policy)
     for step in range(sampling.max_new_tokens):
         token_B = draw(logits_BV.float(), draws[alive, step], sampling)
         done_B = torch.isin(token_B, ends)
         for row, token, done in zip(alive.tolist(), token_B.tolist(), done_B.tolist(), strict=True):
             written[row].append(token)
             finished[row] = done
-        keep = torch.nonzero(~done_B)[:, 0]
+        keep = torch.nonzero(~done_B & (position_B + 1 < longest))[:, 0]
         if len(keep) == 0 or step + 1 == sampling.max_new_tokens:
             break
         if len(keep) < len(alive):
@@ -115,6 +117,12 @@ def _decode(
         logits_BV = forward(policy, token_B[:, None], mask_BL, position_B[:, None], cache)
         position_B = position_B + 1
     return [Sample(tuple(w), f) for w, f in zip(written, finished, strict=True)]
+
+
+def most_positions(policy: Policy) -> int:
+    """Tokens of prompt and answer that the model has positions for: answers end there."""
+    text = policy.model.config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or sys.maxsize
 
 
 def prefill(

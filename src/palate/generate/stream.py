@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from palate.generate.cache import RoomyCache
-from palate.generate.sampling import Sampling, draw, forward, prefill
+from palate.generate.sampling import Sampling, draw, forward, most_positions, prefill
 from palate.model.policy import Policy
 
 _BROKEN = "\ufffd"
@@ -45,6 +45,8 @@ def stream_ids(
         token = int(token_B)
         yield token
         if token in ends or step + 1 == sampling.max_new_tokens:
+            return
+        if int(position_B) + 1 >= most_positions(policy):
             return
         mask_BL = torch.cat([mask_BL, mask_BL.new_ones(1, 1)], dim=1)
         with policy.autocast():
