@@ -271,7 +271,7 @@ def memory(
 
 
 def activations(anatomy: Anatomy, work: Work, precision: Precision) -> int:
-    """Bytes that a forward pass keeps for the backward one:
+    """Bytes that a forward pass keeps for the backward one.
 
         L · [T·(16·D + c·(2·D + 3·a + 2·k + 4·I)) + 2·c·a·G]
 

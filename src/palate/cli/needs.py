@@ -1,0 +1,219 @@
+"""What a recipe needs: its data rendered without weights, then memory and time by arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from palate.cli.health import GIB, TIGHT, Health
+from palate.config import RunConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palate.losses.registry import Method
+    from palate.model.cost import Anatomy, Memory, RunWork, Work
+    from palate.model.policy import Precision
+    from palate.records import Example
+    from palate.tokens.render import Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Rough estimates for one recipe; bytes, seconds, tokens."""
+
+    funnel: str
+    train: int
+    heldout: int
+    parameters: int
+    trained: int
+    work: RunWork
+    memory: Memory
+    memory_free: int | None
+    training_seconds: float
+    reference_seconds: float
+    measuring_seconds: float
+    efficiency: float
+    peak: float
+    precision: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate stays within what is free."""
+        return self.memory_free is None or self.memory.total <= self.memory_free
+
+    @property
+    def sharing(self) -> float:
+        """Tokens of all branches by themselves over unique tokens."""
+        return self.work.total.path / self.work.total.unique
+
+    @property
+    def verdict(self) -> str:
+        """One line: fits, tight or does not fit, and then the cure."""
+        need = f"about {self.memory.total / GIB:.1f} GiB at the peak"
+        if self.memory_free is None:
+            return f"memory: {need}; how much is free is not known here"
+        free = f"{self.memory_free / GIB:.1f} GiB free"
+        if not self.fits:
+            return f"DOES NOT FIT: {need}, {free}. {self._cure()}"
+        if self.memory.total > TIGHT * self.memory_free:
+            return f"TIGHT: {need}, {free}. {self._cure()}"
+        return f"FITS: {need}, {free}."
+
+    def _cure(self) -> str:
+        memory = self.memory
+        if memory.activations + memory.logits > memory.weights + memory.trained:
+            return "Lower train.tokens_per_microbatch: it changes no result."
+        if self.trained == self.parameters:
+            return "Use adapter.kind=lora, or a smaller model."
+        return "Use a smaller model, or a machine with more memory."
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For the terminal."""
+        steps, total, memory = self.work.steps, self.work.total, self.memory
+        parts = {
+            "program": memory.program,
+            "weights fp32": memory.weights,
+            "bf16 copies": memory.copies,
+            "reference": memory.reference,
+            "trained (gradient, 2 moments)": memory.trained,
+            "activations": memory.activations,
+            "logits": memory.logits,
+        }
+        said = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if size)
+        trained = f"{self.trained / 1e6:,.2f}M trained"
+        time = (
+            f"training {_duration(self.training_seconds)}, reference "
+            f"{_duration(self.reference_seconds)}, held-out measurements "
+            f"{_duration(self.measuring_seconds)}; sampling answers comes on top"
+        )
+        assumed = (
+            f"{self.efficiency:.0%} of the measured {self.peak / 1e9:,.0f} GFLOP/s "
+            f"({self.precision}); a busy machine takes longer"
+        )
+        tokens = f"{total.unique / steps:,.0f} unique, {total.padded / steps:,.0f} as padded rows"
+        return [
+            ("data", self.funnel),
+            ("examples", f"{self.train} train, {self.heldout} held-out"),
+            ("model", f"{self.parameters / 1e6:,.1f}M parameters, {trained}"),
+            ("steps", f"{steps}"),
+            ("tokens a step", tokens),
+            ("sharing", f"{self.sharing:.1f}x fewer tokens than every branch by itself"),
+            ("memory, GiB", f"{said}; at the end a second copy, {memory.last / GIB:.2f}"),
+            ("time", time),
+            ("assumed", assumed),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        derived = {"fits": self.fits, "verdict": self.verdict, "sharing": self.sharing}
+        total = {"memory_total": self.memory.total}
+        return {**asdict(self), **total, **derived}
+
+
+def estimate(config: RunConfig, health: Health) -> Needs:
+    """Prepare and render the data, lay out the steps, and do the sums.
+
+    Raises `ValueError` (`IngestError`, `ConfigError`) for what the user can mend.
+    """
+    from palate.losses.registry import find
+    from palate.model import cost
+    from palate.model.load import load_config_only
+    from palate.tokens.sampler import Sampler
+
+    method, _ = find(config.method)
+    train, heldout, funnel = _rendered(config, method)
+    trust = config.model.trust_remote_code
+    anatomy = cost.anatomy_of(
+        load_config_only(config.model.path, trust_remote_code=trust), trust_remote_code=trust
+    )
+    share = config.train.layout != "plain"
+    budget = config.train.tokens_per_microbatch
+    sampler = Sampler(len(train), config.train.batch_size, config.seed)
+    steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
+    work = cost.run_work(train, sampler, steps, budget, share=share)
+    held = cost.Work()
+    if heldout:
+        for part in cost.micro_works(heldout, range(len(heldout)), budget, share=share):
+            held += part
+    precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
+    lora = config.adapter.kind == "lora"
+    peak = health.peaks[precision]
+    live = config.train.reference == "live" and method.reference
+    return Needs(
+        funnel=funnel,
+        train=len(train),
+        heldout=len(heldout),
+        parameters=anatomy.parameters,
+        trained=anatomy.adapter(config.adapter) if lora else anatomy.parameters,
+        work=work,
+        memory=cost.memory(anatomy, work.largest, config.adapter, precision, live_reference=live),
+        memory_free=health.memory_free,
+        training_seconds=cost.seconds(cost.training_flops(anatomy, work.total, lora=lora), peak),
+        reference_seconds=cost.seconds(
+            _reference_flops(anatomy, work, held, method, live=live), peak
+        ),
+        measuring_seconds=cost.seconds(
+            measurements(steps, config.train.eval_every) * cost.forward_flops(anatomy, held), peak
+        ),
+        efficiency=cost.EFFICIENCY,
+        peak=peak,
+        precision=precision,
+    )
+
+
+def measurements(steps: int, every: int) -> int:
+    """How often the held-out pairs are measured: before, at each interval, and at the end."""
+    at = {0, steps} | (set(range(every, steps, every)) if every else set())
+    return len(at)
+
+
+def _reference_flops(
+    anatomy: Anatomy, work: RunWork, held: Work, method: Method, *, live: bool
+) -> float:
+    """One forward pass over everything when cached, one at each step when live.
+
+    The cached pass sorts all the data and shares more than the steps do, so this is a bound.
+    """
+    from palate.model.cost import forward_flops
+
+    if not method.reference:
+        return 0.0
+    return forward_flops(anatomy, (work.total if live else work.epoch) + held)
+
+
+def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
+    from palate.curate.prepare import prepare
+    from palate.model.load import load_tokenizer
+    from palate.run import oriented
+    from palate.tokens.render import Renderer
+
+    tokenizer, end_ids = load_tokenizer(
+        config.model.path, trust_remote_code=config.model.trust_remote_code
+    )
+    renderer = Renderer(
+        tokenizer,
+        template=config.data.template,
+        max_length=config.data.max_length,
+        max_prompt_length=config.data.max_prompt_length,
+        end_ids=end_ids,
+    )
+    prepared = prepare(
+        config.data,
+        config.seed,
+        check=lambda example: renderer.check(oriented(example, method.shape)),
+        shape=method.shape,
+    )
+
+    def rendered(examples: Sequence[Example]) -> list[Rendered]:
+        return [renderer.render(oriented(example, method.shape)) for example in examples]
+
+    return rendered(prepared.train), rendered(prepared.heldout), prepared.funnel.line()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
