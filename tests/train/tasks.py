@@ -1,0 +1,135 @@
+"""A training task on a tiny model: six steps, an uneven last batch, a method with a state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.tiny import VOCABULARY, tiny_model
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from palate.config import AdapterConfig, OptimConfig, TrainConfig
+from palate.losses.batch import Context, LossOutput, Pairs, State
+from palate.losses.dpo import DPO, reward_metrics
+from palate.losses.registry import METHODS, Method
+from palate.model.adapters import attach, trainable
+from palate.model.load import to_compute
+from palate.model.policy import Policy
+from palate.tokens.render import Rendered
+from palate.tokens.tree import Branch
+from palate.train.loop import Interrupted, Progress, Split, Task, Watcher, run_loop
+from palate.train.step import MicroBatch
+
+STEPS = 6  # 10 examples, 4 a step, 2 epochs: batches of 4, 4, 2
+
+
+def ids(count: int, seed: int) -> list[int]:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, VOCABULARY, (count,), generator=draw).tolist()
+
+
+def pair(index: int) -> Rendered:
+    prompt = [*ids(9, 7), *ids(2 + index % 3, 100 + index)]
+    branches = []
+    for k in range(2):
+        answer = ids(3 + (index + 2 * k) % 4, 200 + 10 * index + k)
+        branches.append(Branch([*prompt, *answer], [False] * len(prompt) + [True] * len(answer)))
+    return Rendered(str(index), len(prompt), tuple(branches))
+
+
+class FixedReference:
+    """Values drawn once for each row."""
+
+    def __init__(self, examples: list[Rendered]) -> None:
+        self.by_row = [
+            -5 * torch.rand(sum(sum(b.mask) for b in one.branches), generator=_generator(row))
+            for row, one in enumerate(examples)
+        ]
+
+    def __call__(self, micro: MicroBatch) -> Tensor:
+        return torch.cat([self.by_row[row] for row in micro.rows])
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _moving_loss(pairs: Pairs, params: DPO, context: Context) -> LossOutput:
+    """DPO measured from a running mean of the margins, so that a lost state is noticed."""
+    h = pairs.chosen.log_ratio_B - pairs.rejected.log_ratio_B
+    loss_B = -logsigmoid(params.beta * (h - context.state["mean"]))
+    return LossOutput(loss_B, reward_metrics(pairs, params.beta))
+
+
+def _moving_advance(pairs: Pairs, params: DPO, state: State) -> State:
+    h = pairs.chosen.log_ratio_B - pairs.rejected.log_ratio_B
+    return {"mean": 0.9 * state["mean"] + 0.1 * h.mean()}
+
+
+MOVING: Method = replace(
+    METHODS["dpo"],
+    name="moving",
+    loss=_moving_loss,
+    initial_state=lambda _: {"mean": torch.zeros((), dtype=torch.float64)},
+    advance=_moving_advance,
+)
+
+
+def make_task(
+    folder: Path,
+    *,
+    kind: str = "lora",
+    precision: str = "fp32",
+    method: Method = MOVING,
+    **train: Any,
+) -> Task:
+    folder.mkdir(parents=True, exist_ok=True)
+    model = tiny_model()
+    attach(model, AdapterConfig(kind=kind, rank=4), seed=3)  # type: ignore[arg-type]
+    to_compute(model, precision)  # type: ignore[arg-type]
+    policy = Policy(model, precision=precision)  # type: ignore[arg-type]
+    examples, heldout = [pair(i) for i in range(10)], [pair(i) for i in range(10, 13)]
+    settings = {"batch_size": 4, "epochs": 2.0, "eval_every": 2, "tokens_per_microbatch": 40}
+    return Task(
+        policy=policy.eval(),
+        method=method,
+        params=method.params(),
+        train=Split(examples, FixedReference(examples) if method.reference else None),
+        heldout=Split(heldout, FixedReference(heldout) if method.reference else None),
+        optim=OptimConfig(weight_decay=0.1),
+        config=TrainConfig(**{**settings, **train}),
+        lr=5e-3,
+        seed=5,
+        folder=folder,
+    )
+
+
+def stopping_after(step: int) -> Callable[[], bool]:
+    """True when asked for the `step`-th time."""
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= step
+
+    return should_stop
+
+
+def train(task: Task, *, resume: bool = False, stop_after: int | None = None) -> Progress:
+    """Run the loop; with `stop_after` it must be interrupted."""
+    if stop_after is None:
+        return run_loop(task, resume=resume, watch=Watcher())
+    try:
+        run_loop(task, resume=resume, watch=Watcher(should_stop=stopping_after(stop_after)))
+    except Interrupted as stopped:
+        return Progress(stopped.step)
+    raise AssertionError("the run was not interrupted")
+
+
+def weights_of(task: Task) -> dict[str, Tensor]:
+    return {name: w.detach().clone() for name, w in trainable(task.policy).items()}
