@@ -128,15 +128,13 @@ def open_talk(
         system = system if system is not None else _trained_system(Path(model), say)
     say.note(f"loading {place} …")
     policy, renderer = _load(place, template, trust)
-    from palate.generate.sampling import Sampling
+    from palate.generate.sampling import Sampling, most_positions
 
-    config = policy.model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or 2**20
     return Talk(
         policy=policy,
         renderer=renderer,
         sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed),
-        limit=int(limit),
+        limit=most_positions(policy),
         system=system or None,
     )
 
