@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import platform
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +74,25 @@ def fast_bf16() -> bool:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use: by affinity, and by a container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    allowed = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(allowed, _quota()))
+
+
+def _quota() -> int:
+    """Whole cores that the cgroup grants, rounded up; very many without a limit."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return math.ceil(int(limit) / int(period))
+    except (OSError, ValueError):  # "max": no limit
+        return sys.maxsize
+
+
+def threads() -> int:
+    """Threads to compute with: `OMP_NUM_THREADS` where it is set, else one a core."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
 
 
 def memory_limit() -> int:

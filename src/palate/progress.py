@@ -142,13 +142,13 @@ class Terminal:
         )
 
         columns = (
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<22}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[info]}"),
+            TextColumn("{task.fields[info]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.console) as progress:
             yield _RichBar(progress, progress.add_task(title, total=total, info=""))

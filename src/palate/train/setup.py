@@ -13,7 +13,7 @@ import torch
 
 from palate.config import ConfigError, RunConfig
 from palate.losses.registry import Method
-from palate.machine import cores, fast_bf16, tune_allocator
+from palate.machine import fast_bf16, threads, tune_allocator
 from palate.model.adapters import adapters_off, attach
 from palate.model.gguf import cache_root
 from palate.model.load import Loaded, load, to_compute, weights_hash
@@ -51,7 +51,7 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     allocator = tune_allocator()
     plan = read_plan(folder) if continues else None
     device = pick_device(plan.device if plan else config.train.device)
-    torch.set_num_threads(plan.threads if plan else cores())
+    torch.set_num_threads(plan.threads if plan else threads())
     loaded = _load(config, device)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     policy = Policy(loaded.model)

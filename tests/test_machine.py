@@ -1,0 +1,139 @@
+"""What the machine is, as far as a test can pretend to be another one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palate import machine
+
+Pretend = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
+    """Files of /proc and /sys with the texts given; all others cannot be read."""
+
+    def install(texts: dict[str, str]) -> None:
+        def read(self: Path, **_: object) -> str:
+            if str(self) not in texts:
+                raise FileNotFoundError(str(self))
+            return texts[str(self)]
+
+        monkeypatch.setattr(Path, "read_text", read)
+
+    return install
+
+
+def test_features_that_decide_the_precision(pretend: Pretend) -> None:
+    pretend({"/proc/cpuinfo": "model name : X\nflags\t\t: fpu avx2 avx512f amx_bf16 avx512_bf\n"})
+    assert machine.cpu_features() == ("avx2", "avx512f", "amx_bf16")
+    assert machine.fast_bf16()
+    pretend({"/proc/cpuinfo": "flags : fpu avx2 avx512f\n"})
+    assert not machine.fast_bf16()
+    pretend({})
+    assert machine.cpu_features() == ()
+    assert not machine.fast_bf16()
+
+
+def test_cores_are_those_of_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, pretend: Pretend
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    quota = "/sys/fs/cgroup/cpu.max"
+    for text, expected in (
+        ("max 100000\n", 8),
+        ("250000 100000\n", 3),
+        ("50000 100000\n", 1),
+        ("9900000 100000\n", 8),
+        ("nonsense", 8),
+    ):
+        pretend({quota: text})
+        assert machine.cores() == expected, text
+    pretend({})
+    assert machine.cores() == 8
+
+
+def test_threads_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    for text, expected in (("3", 3), (" 2,4", 2), ("", 8), ("0", 8), ("many", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert machine.threads() == expected
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert machine.threads() == 8
+
+
+def test_memory_is_the_smallest_limit(monkeypatch: pytest.MonkeyPatch, pretend: Pretend) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", lambda name: sizes[name])
+    pretend({})
+    assert machine.memory_limit() == 4_096_000
+    pretend({"/sys/fs/cgroup/memory.max": "max\n"})
+    assert machine.memory_limit() == 4_096_000
+    pretend({"/sys/fs/cgroup/memory.max": "123456\n"})
+    assert machine.memory_limit() == 123_456
+    pretend({"/sys/fs/cgroup/memory/memory.limit_in_bytes": "999\n"})
+    assert machine.memory_limit() == 999
+
+
+def test_free_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert machine.free_disk(tmp_path / "a" / "b") > 0
+    (tmp_path / "file").write_text("")
+    assert machine.free_disk(tmp_path / "file" / "below") > 0
+
+
+@pytest.fixture
+def untuned() -> object:
+    """The allocator is tuned once in a process; here, for once, what would be decided anew."""
+    return machine.tune_allocator.__wrapped__
+
+
+def test_the_allocator_is_left_alone_where_told(
+    monkeypatch: pytest.MonkeyPatch, untuned: Callable[[], str]
+) -> None:
+    def never(_name: object) -> None:
+        raise AssertionError("mallopt must not be called")
+
+    monkeypatch.setattr(machine.ctypes, "CDLL", never)
+    monkeypatch.setenv("PALATE_ALLOCATOR", "default")
+    assert untuned() == "default (PALATE_ALLOCATOR=default)"
+    monkeypatch.delenv("PALATE_ALLOCATOR")
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2:/other.so")
+    assert untuned() == "preloaded (libjemalloc.so.2)"
+    monkeypatch.delenv("LD_PRELOAD")
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("musl", "1"))
+    assert "not tuned" in untuned()
+
+
+def test_the_allocator_is_told_to_keep_memory(
+    monkeypatch: pytest.MonkeyPatch, untuned: Callable[[], str]
+) -> None:
+    """M_MMAP_MAX is −4, M_TRIM_THRESHOLD −1, M_TOP_PAD −2 in glibc's malloc.h."""
+    calls: dict[int, int] = {}
+
+    class Libc:
+        answer = 1
+
+        def mallopt(self, number: int, value: int) -> int:
+            calls[number] = value
+            return self.answer
+
+    monkeypatch.delenv("PALATE_ALLOCATOR", raising=False)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("glibc", "2.39"))
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: Libc())
+    assert untuned() == "glibc, tuned (freed memory is kept)"
+    assert calls == {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
+    monkeypatch.setattr(Libc, "answer", 0)
+    assert untuned() == "glibc, tuning refused"
+
+
+def test_the_description_is_complete() -> None:
+    found = machine.describe()
+    assert found.cores >= 1
+    assert found.memory > 2**20
+    assert found.processor
+    assert found.system.split()[0] == os.uname().sysname
