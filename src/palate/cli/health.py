@@ -69,7 +69,7 @@ def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -
 
 def examine(config: RunConfig | None = None) -> Health:
     """Look at the machine and measure its matrix products, about a second."""
-    from palate.machine import cores, describe, fast_bf16, free_disk
+    from palate.machine import describe, fast_bf16, free_disk, threads
 
     machine = describe()  # tunes the allocator: before the first large tensor
     import torch
@@ -77,7 +77,7 @@ def examine(config: RunConfig | None = None) -> Health:
     from palate.model.peak import measure_peak
     from palate.train.setup import pick_device, pick_precision
 
-    torch.set_num_threads(cores())  # as training does
+    torch.set_num_threads(threads())  # as training does
     device = pick_device(config.train.device if config else "auto")
     precision = pick_precision(config.train.precision if config else "auto", device)
     memory_free = free_memory()
