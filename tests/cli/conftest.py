@@ -24,7 +24,7 @@ def write_pairs(path: Path) -> Path:
                 {"role": "system", "content": SYSTEM},
                 {"role": "user", "content": f"Question {number}"},
             ],
-            "chosen": [{"role": "assistant", "content": f"Yes {number}. And you?"}],
+            "chosen": [{"role": "assistant", "content": f"Yes{' really' * number}. And you?"}],
             "rejected": [{"role": "assistant", "content": f"No [bold]{number}[/bold] é."}],
         }
         for number in range(PROMPTS)

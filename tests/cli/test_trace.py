@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -17,7 +18,7 @@ from palate.cli.journey import Journey, find_example
 from palate.cli.scores import score
 from palate.cli.trace import masked
 from palate.store.snapshot import read_snapshot
-from palate.tokens.tree import Branch
+from palate.tokens.tree import Branch, build_forest
 
 Palate = Callable[..., Result]
 
@@ -81,20 +82,32 @@ def test_lengths_and_segments_are_those_of_the_text(palate: Palate, finished_run
     assert {int(above) for _, _, above in children} == {prompt}
 
 
-def test_the_steps_are_those_of_the_sampler(palate: Palate, finished_run: Path) -> None:
-    """3 steps of 4 draw each of the 10 training pairs once, 4 + 4 + 2."""
-    drawn: dict[int, int] = {}
+def test_the_steps_are_those_that_were_trained(palate: Palate, finished_run: Path) -> None:
+    """3 steps of 4 draw each of the 10 training pairs once, 4 + 4 + 2.
+
+    What the traces put into each step adds up to the tokens that training wrote down for it.
+    """
+    micros: dict[int, set[tuple[int, ...]]] = {}
     for index in range(10):
-        journey = Journey(finished_run, f"train:{index}")
-        assert len(journey.draws) == 1
-        draw = journey.draws[0]
+        (draw,) = Journey(finished_run, f"train:{index}").draws
         assert index in draw.rows
-        drawn[draw.step] = drawn.get(draw.step, 0) + 1
-        # 200 tokens a micro-batch: a first pair of about 105 tokens and few more fit
         assert 1 <= draw.micro <= draw.of
-    assert drawn == {1: 4, 2: 4, 3: 2}
-    out = traced(palate, finished_run, "train:0")
+        micros.setdefault(draw.step, set()).add(draw.rows)
+    assert {step: sum(map(len, m)) for step, m in micros.items()} == {1: 4, 2: 4, 3: 2}
+    rendered = Journey(finished_run, "train:0").all_rendered
+    found = {
+        step: sum(
+            build_forest([b for row in rows for b in rendered[row].branches]).unique_tokens
+            for rows in parts
+        )
+        for step, parts in micros.items()
+    }
+    lines = (finished_run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    trained = [line for line in map(json.loads, lines) if line["kind"] == "train"]
+    assert found == {line["step"]: line["unique_tokens"] for line in trained}
+    assert max(len(parts) for parts in micros.values()) > 1, "steps are cut into several"
     step = Journey(finished_run, "train:0").draws[0].step
+    out = traced(palate, finished_run, "train:0")
     assert f"step {step}, micro-batch" in out
     assert f"its micro-batch in step {step}" in out
 
