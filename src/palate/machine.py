@@ -1,9 +1,10 @@
 """What this machine is: processor features, memory limits, and the C allocator.
 
-glibc gives every large block back to the kernel as soon as it is freed, and each
-training step then pays for millions of page faults: the same CPU step took three
-to six times as long with the defaults (docs/performance.md). `tune_allocator` keeps
-freed memory in the process. It must run before the first large tensor.
+Two defaults of a Linux machine make CPU training slow. glibc gives every large block
+back to the kernel as soon as it is freed, and each step then pays for millions of page
+faults; `tune_allocator` keeps freed memory in the process, and must run before the first
+large tensor. OpenMP's threads spin while they wait for each other, see `calm_threads`.
+Both are measured in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import os
 import platform
 import shutil
+import sys
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,24 @@ class Machine:
     memory: int
     features: tuple[str, ...]
     allocator: str
+    openmp: str
+
+
+def calm_threads() -> str:
+    """Make OpenMP's threads sleep at barriers instead of spinning; returns what is in force.
+
+    With another busy program on the machine, a spinning thread takes the processor from the
+    very thread it waits for: a step was six times slower than with sleeping threads
+    (docs/performance.md). The library reads this once, so it must run before torch is
+    imported; what the user has set stays.
+    """
+    chosen = {k: os.environ[k] for k in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if k in os.environ}
+    if chosen:
+        return ", ".join(f"{k}={v}" for k, v in chosen.items())
+    if "torch" in sys.modules:
+        return "spinning (torch was imported first)"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    return "sleeping (OMP_WAIT_POLICY=PASSIVE)"
 
 
 @functools.cache
@@ -131,6 +151,7 @@ def describe() -> Machine:
         memory=memory_limit(),
         features=cpu_features(),
         allocator=tune_allocator(),
+        openmp=calm_threads(),
     )
 
 

@@ -131,7 +131,9 @@ def _guarded(work: object, debug: bool) -> None:
     `Stopped` carries its own exit code: 130 after Ctrl-C.
     """
     from palate.cli.stop import Stopped
+    from palate.machine import calm_threads
 
+    calm_threads()  # before anything imports torch
     try:
         work()  # type: ignore[operator]
     except Stopped as stopped:

@@ -14,6 +14,9 @@ from typing import Any
 
 class _CallableRoom(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from palate.machine import calm_threads
+
+        calm_threads()  # before torch is imported, where the caller has not done so
         from palate.run import train
 
         return train(*args, **kwargs)
