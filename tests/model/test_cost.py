@@ -138,7 +138,7 @@ def test_memory_of_lora_in_bf16() -> None:
     assert found.reference == 0, "with adapters off the policy is its own reference"
     assert found.logits == 3 * 4 * 5 * 10
     assert found.last == 4000
-    assert found.total == cost.PROGRAM + 1600 + 1360 + 768 + 4000
+    assert found.total == int(1.25 * (cost.PROGRAM + 1600 + 1360 + 768 + 4000))
 
 
 def test_memory_of_full_training() -> None:

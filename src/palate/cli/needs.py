@@ -35,6 +35,7 @@ class Needs:
     reference_seconds: float
     measuring_seconds: float
     efficiency: float
+    allowance: float
     peak: float
     precision: str
 
@@ -101,6 +102,7 @@ class Needs:
             ("tokens a step", tokens),
             ("sharing", f"{self.sharing:.1f}x fewer tokens than every branch by itself"),
             ("memory, GiB", f"{said}; at the end a second copy, {memory.last / GIB:.2f}"),
+            ("", f"and {self.allowance - 1:.0%} more for temporaries and what the allocator keeps"),
             ("time", time),
             ("assumed", assumed),
         ]
@@ -158,6 +160,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
             measurements(steps, config.train.eval_every) * cost.forward_flops(anatomy, held), peak
         ),
         efficiency=cost.EFFICIENCY,
+        allowance=cost.ALLOWANCE,
         peak=peak,
         precision=precision,
     )

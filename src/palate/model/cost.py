@@ -33,6 +33,9 @@ from palate.tokens.tree import Forest, build_forest
 EFFICIENCY = 0.20
 # Python, torch and transformers before a model is loaded, in bytes.
 PROGRAM = 600 * 2**20
+# On top of what is counted, for temporaries of the backward pass and what the allocator keeps:
+# a run of SmolLM2-135M with LoRA in bf16 took 1.22 times what is counted.
+ALLOWANCE = 1.25
 # fp32 gradient and AdamW's two moments, in bytes for each trained weight.
 _TRAINED_BYTES = 4 + 8
 # Steps that are laid out to count their tokens; longer runs are scaled up from these.
@@ -219,7 +222,7 @@ class Memory:
     """Bytes at the peak; `last` is the second copy of the model that the end of a run loads.
 
     Training and the end do not meet, so only the larger of `activations + logits` and `last`
-    counts.
+    counts. The total is `ALLOWANCE` times the sum.
     """
 
     program: int
@@ -235,7 +238,7 @@ class Memory:
     def total(self) -> int:
         """The peak."""
         always = self.program + self.weights + self.copies + self.trained + self.reference
-        return always + max(self.activations + self.logits, self.last)
+        return int(ALLOWANCE * (always + max(self.activations + self.logits, self.last)))
 
 
 def memory(
