@@ -6,11 +6,11 @@ that two failing answers can still be told apart; only `length` gives part of it
 ==============  ======  ==============================================================
 part            weight  what holds
 ==============  ======  ==============================================================
-``question``      0.40  the answer ends with a question mark, and its last sentence is
-                        not a stock offer of help ("How can I assist you today?")
-``length``        0.20  20 to 50 words; outside, the weight falls with the distance
-``plain``         0.10  one paragraph: no line breaks, lists, placeholders in brackets,
-                        links, mail addresses or telephone numbers
+``question``      0.40  the answer asks one question, ends with it, and it is not a stock
+                        offer of help ("How can I assist you today?")
+``length``        0.20  15 to 50 words; outside, the weight falls with the distance
+``plain``         0.10  one paragraph: no line breaks, lists, asterisks, placeholders in
+                        brackets, links, mail addresses or telephone numbers
 ``matter``        0.10  at least one telling word of the customer's message returns
 ``own-words``     0.10  no seven words in a row are copied from the conversation, and no
                         four words in a row come twice
@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from palate.judge.rules import RuleResult
 from palate.records import Message
 
-FEWEST_WORDS, MOST_WORDS = 20, 50
+FEWEST_WORDS, MOST_WORDS = 15, 50
 WEIGHTS = {
     "question": 0.40,
     "length": 0.20,
@@ -47,7 +47,7 @@ _STOCK_OFFER = re.compile(
     r"|\b(any|more|other|further) (other |more |further )?questions\b",
 )
 _NOT_PLAIN = re.compile(
-    r"\n|\[[^\]]*\]|^\s*([-*•]|\d+[.)])\s|https?:|www\.|\w@\w|\b\w+\.(com|co\.uk|org|net)\b"
+    r"\n|\*|\[[^\]]*\]|^\s*([-•]|\d+[.)])\s|https?:|www\.|\w@\w|\b\w+\.(com|co\.uk|org|net)\b"
     r"|\b\d{3}[ -]\d{3,4}[ -]\d{3,4}\b",
 )
 _PROMISE = re.compile(
@@ -84,7 +84,7 @@ def house_rules(prompt: Sequence[Message], answer: str) -> RuleResult:
     customer = next((m.content for m in reversed(prompt) if m.role == "user"), "")
     spoken = [m.content for m in prompt if m.role in ("user", "assistant")]
     kept = {
-        "question": _asks_something(text),
+        "question": _asks_one_thing(text),
         "length": FEWEST_WORDS <= len(text.split()) <= MOST_WORDS,
         "plain": bool(text) and not _NOT_PLAIN.search(text),
         "matter": bool(_telling(customer) & _telling(text)),
@@ -99,9 +99,9 @@ def house_rules(prompt: Sequence[Message], answer: str) -> RuleResult:
     return RuleResult(not failed, round(min(score, 1.0), 4), failed)
 
 
-def _asks_something(text: str) -> bool:
+def _asks_one_thing(text: str) -> bool:
     last = re.split(r"(?<=[.!?])\s+", text.lower())[-1]
-    return last.endswith("?") and not _STOCK_OFFER.search(last)
+    return text.count("?") == 1 and last.endswith("?") and not _STOCK_OFFER.search(last)
 
 
 def _nearness(words: int) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -143,16 +144,35 @@ def _guarded(work: object, debug: bool) -> None:
         typer.echo("stopped", err=True)
         raise typer.Exit(130) from None
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        if debug:
-            traceback.print_exc()
-        typer.echo(f"error: {_one_line(error)}", err=True)
-        raise typer.Exit(2) from None
+        _end_with(error, debug)
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        _end_with(error, debug)
+
+
+def _end_with(error: Exception, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {_one_line(error)}", err=True)
+    raise typer.Exit(2) from None
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory; on the CPU it has no type of its own for that."""
+    return any(words in str(error) for words in ("out of memory", "can't allocate memory"))
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError | RuntimeError):
+        return (
+            "out of memory: lower train.tokens_per_microbatch or data.max_length, or take a "
+            "smaller model (palate doctor estimates what a recipe needs)"
+        )
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""
-        cure = {28: ": free some space, then continue with resume=auto"}.get(error.errno or 0, "")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        cure = ": free some space, then continue with resume=auto" if full else ""
         return f"{error.strerror}{place}{cure}"
     return " ".join(str(error).split()) or type(error).__name__
 
