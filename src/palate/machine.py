@@ -16,7 +16,6 @@ import os
 import platform
 import shutil
 import sys
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
