@@ -146,7 +146,7 @@ class OptimConfig(Section):
         gt=0,
         description="Peak learning rate; default by model size and adapter: LoRA 2e-4 below 500M "
         "parameters and 2e-5 above, full 1e-5 below and 1e-6 above. The value that was used is "
-        "in the run's config.yaml.",
+        "in the run's environment.json and results.json.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the rate falls to 0 after the warm-up (`constant`: not at all)."
@@ -203,7 +203,9 @@ class TrainConfig(Section):
         ge=0,
         description="Steps between measurements on the held-out pairs; 0: only at the end.",
     )
-    log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    log_every: int = Field(
+        1, ge=1, description="Steps between lines of metrics.jsonl; the first step always has one."
+    )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
     reference: Literal["cached", "live"] = Field(
