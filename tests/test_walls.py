@@ -130,7 +130,8 @@ def test_imports_respect_the_walls(path: Path) -> None:
         if name == "__init__" and found.typing:
             continue
         if name == "train" and path.name == "__init__.py" and not found.top:
-            assert found.module == "palate.run.train", "the one way out of the training room"
+            ways_out = {"palate.run.train", "palate.machine.calm_threads"}
+            assert found.module in ways_out, "the training room is left through one door"
             continue
         if found.module == "palate.__version__":
             continue

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.config import AdapterConfig
+from palate.model.lora import take_over
 
 
 def attach(model: Any, config: AdapterConfig, seed: int) -> PeftModel | None:
@@ -44,6 +45,7 @@ def attach(model: Any, config: AdapterConfig, seed: int) -> PeftModel | None:
             )
         except ValueError as error:
             raise ValueError(f"no LoRA can be put on '{targets}' in this model: {error}") from error
+    take_over(adapted)
     for name, parameter in adapted.named_parameters():
         if parameter.requires_grad:
             assert "lora_" in name, f"only adapters are trained, not {name}"

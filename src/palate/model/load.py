@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,8 @@ def quiet_transformers() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    # peft still reads an attribute that transformers has renamed
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
 
 
 def _why_not(path: str, error: Exception) -> str:

@@ -15,7 +15,8 @@ segment's queries see their ancestors and their own past (see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ class Forest:
     - `predictions_N`, `branches_N`: supervised token n of the batch, in branch order and
       then in reading order, is prediction `predictions_N[n]` of branch `branches_N[n]`.
     - `path_tokens`: tokens the plain layout would compute, padding not counted.
+    - `plans`: what others derive from the forest once and use in every layer.
     """
 
     ids_T: Tensor
@@ -83,6 +85,7 @@ class Forest:
     predictions_N: Tensor
     branches_N: Tensor
     path_tokens: int
+    plans: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def unique_tokens(self) -> int:

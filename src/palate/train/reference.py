@@ -31,7 +31,7 @@ from palate.tokens.tree import MIN_SHARED
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 _SHARD_TOKENS = 32_768
 
 
