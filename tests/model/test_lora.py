@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.tiny import tiny_model
 
 from palate.config import AdapterConfig
 from palate.model.adapters import adapters_off, attach, trainable
 from palate.model.lora import take_over
-from tests.tiny import tiny_model
 
 IDS = torch.tensor([[1, 2, 3, 4]])
 

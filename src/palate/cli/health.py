@@ -97,6 +97,7 @@ def examine(config: RunConfig | None = None) -> Health:
         ("memory free", _gib(memory_free) if memory_free is not None else "unknown"),
         ("disk free", _gib(disk)),
         ("allocator", machine.allocator),
+        ("threads", f"{threads()}, {machine.openmp}"),
         ("devices", ", ".join(_devices())),
         ("would use", f"{device}, computing in {precision}"),
         *((f"peak {name}", f"{peak / 1e9:,.0f} GFLOP/s measured") for name, peak in peaks.items()),

@@ -95,6 +95,8 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
             now = time.perf_counter()
             line = {"kind": "train", "step": step, "epoch": step / sampler.steps_per_epoch}
             sizes, means = interval.sizes(), {**interval.means(), "lr": lr, "grad_norm": norm}
+            if step == 1 and "abs_h" in result.metrics:  # rounding, as policy = reference
+                means["max_abs_h"] = float(result.metrics["abs_h"].max())
             metrics.append({**line, **means, **sizes, "seconds": now - since})
             watch.on_step(step, total, means)
             interval, since = Interval(), now
