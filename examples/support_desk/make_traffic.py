@@ -3,17 +3,17 @@
     python examples/support_desk/make_traffic.py --out examples/support_desk/traffic.jsonl
 
 Answers are sampled in rounds until a message has one that keeps the rules and one that
-breaks them, or until the rounds are used up. Two of its answers go into the log: one of
-each kind where there are both, and of all such couples the one that is closest in length,
-so that length by itself tells nothing about the thumb; otherwise the first two. The same
-seed and the same versions of torch and transformers give the same file.
+breaks them, or until the rounds are used up. Two of its answers go into the log: where
+there are both kinds, the first that passed, and of the first two that failed the one that
+is closer to it in length, so that the thumb is no mere judgement of length; otherwise the
+first two. The same seed and the same versions of torch and transformers give the same
+file. `--candidates` keeps every sampled answer, and `--reuse` pairs them again.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import random
 import sys
@@ -133,15 +133,13 @@ def collect(
 
 
 def shown(answers: Sequence[Answer]) -> tuple[Answer, Answer] | None:
-    """The passing and the failing answer that are closest in length, if there are both."""
+    """The first passing answer and the closer in length of the first two failing ones."""
     ups = [answer for answer in answers if answer.result.passed]
     downs = [answer for answer in answers if not answer.result.passed]
-    couples = itertools.product(ups, downs)
-    return min(couples, key=lambda couple: _gap(*couple), default=None)
-
-
-def _gap(up: Answer, down: Answer) -> int:
-    return abs(len(up.text.split()) - len(down.text.split()))
+    if not ups or not downs:
+        return None
+    words = len(ups[0].text.split())
+    return ups[0], min(downs[:2], key=lambda down: abs(words - len(down.text.split())))
 
 
 def log_lines(
@@ -207,6 +205,7 @@ def candidate_rows(found: dict[CustomerMessage, list[Answer]]) -> Iterator[dict[
                 "template": message.template,
                 "customer": message.text,
                 "answer": answer.text,
+                "tokens": answer.tokens,
                 "finished": answer.finished,
                 "passed": answer.result.passed,
                 "score": answer.result.score,
@@ -214,19 +213,36 @@ def candidate_rows(found: dict[CustomerMessage, list[Answer]]) -> Iterator[dict[
             }
 
 
+def reused(path: Path, messages: Sequence[CustomerMessage]) -> dict[CustomerMessage, list[Answer]]:
+    """The answers that `--candidates` wrote, judged again."""
+    found: dict[CustomerMessage, list[Answer]] = {message: [] for message in messages}
+    by_text = {(message.template, message.text): message for message in messages}
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line:
+            row = json.loads(line)
+            message = by_text[row["template"], row["customer"]]
+            result = house_rules(conversation(message), row["answer"])
+            found[message].append(Answer(row["answer"], row["tokens"], row["finished"], result))
+    return found
+
+
 def main() -> None:
     """Parse the command line, sample, write, and say what was written."""
     parser = argparse.ArgumentParser(description="Write the support desk's log.")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("traffic.jsonl"))
     parser.add_argument("--candidates", type=Path, help="also write every sampled answer here")
+    parser.add_argument("--reuse", type=Path, help="pair the answers in this file; sample none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--per-template", type=int, default=3, help="messages per template")
-    parser.add_argument("--rounds", type=int, default=5, help=f"of {PER_ROUND} answers, at most")
+    parser.add_argument("--rounds", type=int, default=3, help=f"of {PER_ROUND} answers, at most")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     args = parser.parse_args()
     desk = Desk(args.precision)
     messages = customer_messages(args.per_template, args.seed)
-    found = collect(desk, messages, args.rounds, args.seed)
+    if args.reuse:
+        found = reused(args.reuse, messages)
+    else:
+        found = collect(desk, messages, args.rounds, args.seed)
     rows = write_jsonl(args.out, log_lines(desk, found, args.seed))
     if args.candidates:
         write_jsonl(args.candidates, candidate_rows(found))

@@ -6,12 +6,13 @@ that two failing answers can still be told apart; only `length` gives part of it
 ==============  ======  ==============================================================
 part            weight  what holds
 ==============  ======  ==============================================================
-``question``      0.40  the answer asks one question, ends with it, and it is not a stock
-                        offer of help ("How can I assist you today?")
+``question``      0.40  the answer ends with a question, and its last sentence is not a
+                        stock offer of help ("How can I assist you today?")
 ``length``        0.20  15 to 50 words; outside, the weight falls with the distance
 ``plain``         0.10  one paragraph: no line breaks, lists, asterisks, placeholders in
                         brackets, links, mail addresses or telephone numbers
-``matter``        0.10  at least one telling word of the customer's message returns
+``matter``        0.10  a telling word of the customer's message returns, or one of the
+                        desk's own (order, receipt, photo, ...)
 ``own-words``     0.10  no seven words in a row are copied from the conversation, and no
                         four words in a row come twice
 ``promise``       0.05  no refund and no discount is promised
@@ -59,6 +60,10 @@ _PROMISE = re.compile(
 _SECRET = re.compile(
     r"\b(password|passcode|pin|cvv|security code|(credit |debit |bank )?card (number|details))\b"
 )
+_DESK_WORD = re.compile(
+    r"\b(account|address|delivery|guarantee|invoice|item|model|order|package|parcel|payment"
+    r"|photo|product|purchase|receipt|repair|replacement|return|size|tracking|warranty)s?\b"
+)
 _ASKS = re.compile(r"\b(provide|give|send|share|tell|confirm|enter|what|need|verify)\b")
 _COMMON = frozenset(
     re.findall(
@@ -84,10 +89,10 @@ def house_rules(prompt: Sequence[Message], answer: str) -> RuleResult:
     customer = next((m.content for m in reversed(prompt) if m.role == "user"), "")
     spoken = [m.content for m in prompt if m.role in ("user", "assistant")]
     kept = {
-        "question": _asks_one_thing(text),
+        "question": _ends_by_asking(text),
         "length": FEWEST_WORDS <= len(text.split()) <= MOST_WORDS,
         "plain": bool(text) and not _NOT_PLAIN.search(text),
-        "matter": bool(_telling(customer) & _telling(text)),
+        "matter": _is_about(customer, text),
         "own-words": bool(text) and not _copies(text, spoken) and not _repeats(text),
         "promise": bool(text) and not _PROMISE.search(text.lower()),
         "secret": bool(text) and not _asks_for_secret(text),
@@ -99,9 +104,9 @@ def house_rules(prompt: Sequence[Message], answer: str) -> RuleResult:
     return RuleResult(not failed, round(min(score, 1.0), 4), failed)
 
 
-def _asks_one_thing(text: str) -> bool:
+def _ends_by_asking(text: str) -> bool:
     last = re.split(r"(?<=[.!?])\s+", text.lower())[-1]
-    return text.count("?") == 1 and last.endswith("?") and not _STOCK_OFFER.search(last)
+    return last.endswith("?") and not _STOCK_OFFER.search(last)
 
 
 def _nearness(words: int) -> float:
@@ -118,6 +123,10 @@ def _words(text: str) -> list[str]:
 def _telling(text: str) -> set[str]:
     """Beginnings (four letters) of the words that carry the matter; endings and slips go."""
     return {word[:4] for word in _words(text) if len(word) >= 3 and _tells(word)}
+
+
+def _is_about(customer: str, text: str) -> bool:
+    return bool(_telling(customer) & _telling(text) or _DESK_WORD.search(text.lower()))
 
 
 def _tells(word: str) -> bool:

@@ -67,7 +67,14 @@ def test_a_good_answer_passes_with_the_full_score() -> None:
         (GOOD.replace("me a photo", "[Your Name] a photo"), "plain", 0.9),
         (GOOD.replace("a photo of it", "it to help@shop.com"), "plain", 0.9),
         (GOOD.replace("a photo of it", "it to 555-123-4567"), "plain", 0.9),
-        (GOOD.replace("kettle", "purchase"), "matter", 0.9),
+        # Neither a word of the customer's nor one of the desk's ("photo", "order") is left.
+        (
+            GOOD.replace("kettle is damaged", "one let you down")
+            .replace("a photo of it", "some more of it")
+            .replace("order number", "first name"),
+            "matter",
+            0.9,
+        ),
         # "arrived broken the handle is cracked and" is a run of seven of the customer's words.
         (
             GOOD.replace("kettle is damaged", "one arrived broken. The handle is cracked and"),
@@ -96,8 +103,8 @@ def test_six_words_of_the_customer_may_return() -> None:
 @pytest.mark.parametrize(
     ("words", "passed", "length_part"),
     [
-        (19, False, 19 / 20),
-        (20, True, 1.0),
+        (14, False, 14 / 15),
+        (15, True, 1.0),
         (50, True, 1.0),
         (51, False, 1 - 1 / 50),
         (100, False, 0.0),
@@ -112,7 +119,7 @@ def test_the_band_of_length(words: int, passed: bool, length_part: float) -> Non
 
 
 def test_an_empty_answer_scores_what_no_word_can_break() -> None:
-    # Nothing holds, and a length of 0 is as far from 20 as can be.
+    # Nothing holds, and a length of 0 is as far from 15 as can be.
     result = RULE(PROMPT, "  ")
     assert result.score == 0.0
     assert len(result.failed) == 7
@@ -129,9 +136,19 @@ def test_refusing_a_refund_is_no_promise_of_it() -> None:
 
 
 def test_words_match_by_their_beginning() -> None:
-    # "orders" and "ordered" share "orde".
-    prompt = (Message("user", "I ordered it."),)
-    assert RULE(prompt, GOOD.replace("order number", "orders")).passed
+    # "damaged" and "damages" share "dama"; nothing else of GOOD's is on either list.
+    bare = GOOD.replace("a photo of it", "some more of it").replace("order number", "first name")
+    assert RULE((Message("user", "It damages others."),), bare).passed
+    assert RULE((Message("user", "It flies."),), bare).failed == ("matter",)
+
+
+def test_a_word_of_the_desk_is_on_the_matter() -> None:
+    # GOOD asks for "a photo" and "your order number".
+    assert RULE((Message("user", "It flies."),), GOOD).passed
+
+
+def test_asking_twice_is_allowed() -> None:
+    assert RULE(PROMPT, GOOD.replace("photo of it and", "photo of it? Will you")).passed
 
 
 def test_messages_are_a_function_of_the_seed() -> None:
