@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -366,9 +367,40 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path, pairs: Path) ->
     return train(recipe(model, pairs, tmp_path_factory.mktemp("whole")))
 
 
-def stop_at(step: int) -> Callable[[], bool]:
-    asked_so_far = iter(range(1, 99))
-    return lambda: next(asked_so_far) >= step
+def stop_at(step: int, folder: Path) -> Callable[[], bool]:
+    """True once metrics.jsonl tells of the step."""
+    file = folder / "metrics.jsonl"
+
+    def should_stop() -> bool:
+        lines = read_metrics(file) if file.exists() else []
+        return any(line["kind"] == "train" and line["step"] >= step for line in lines)
+
+    return should_stop
+
+
+def test_a_stop_outside_training_is_obeyed_and_resumed(
+    tmp_path: Path, model: Path, pairs: Path
+) -> None:
+    config = recipe(model, pairs, tmp_path)
+    with pytest.raises(Interrupted, match="stopped outside training") as stopped:
+        train(config, should_stop=lambda: True)
+    assert stopped.value.step is None
+    assert not (config.folder / "metrics.jsonl").exists()
+    run = train(config.model_copy(update={"resume": "auto"}))
+    assert run.results["training"]["steps"] == 3
+
+
+def test_other_weights_under_the_same_name_are_refused(
+    tmp_path: Path, model: Path, pairs: Path
+) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(model, mine)
+    config = recipe(mine, pairs, tmp_path)
+    with pytest.raises(Interrupted):
+        train(config, should_stop=stop_at(1, config.folder))
+    save_tiny(mine, seed=9)
+    with pytest.raises(ConfigError, match="holds other weights"):
+        train(config.model_copy(update={"resume": "auto"}))
 
 
 @pytest.mark.slow
@@ -378,7 +410,7 @@ def test_interrupted_and_continued_is_the_same_run(
 ) -> None:
     config = recipe(model, pairs, tmp_path / "parts")
     with pytest.raises(Interrupted):
-        train(config, should_stop=stop_at(step))
+        train(config, should_stop=stop_at(step, config.folder))
     assert not (config.folder / "results.json").exists()
     parts = train(config.model_copy(update={"resume": "auto"}))
     assert comparable(parts) == comparable(whole)
@@ -596,7 +628,7 @@ def test_rows_that_the_model_cannot_read_are_counted_under_their_reasons(tmp_pat
 def test_another_recipe_in_the_same_folder(tmp_path: Path, model: Path, pairs: Path) -> None:
     config = recipe(model, pairs, tmp_path)
     with pytest.raises(Interrupted):
-        train(config, should_stop=stop_at(1))
+        train(config, should_stop=stop_at(1, config.folder))
     changed = recipe(model, pairs, tmp_path, seed=1, resume="auto")
     with pytest.raises(ConfigError, match=r"other settings \(seed\)"):
         train(changed)

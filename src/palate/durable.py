@@ -55,14 +55,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def commit_folder(target: Path, fill: Callable[[Path], None], extra: dict[str, Any]) -> None:
+def commit_folder(
+    target: Path, fill: Callable[[Path], None], extra: dict[str, Any], *, shared: bool = False
+) -> None:
     """Make `target` by filling a hidden folder beside it and renaming it into place.
 
     `fill` writes the files; the manifest gets `extra` and every file's checksum. A folder
     that is there already is replaced. After an error nothing is left behind and what
-    was there before still stands. Raises `OSError` for what the disk refuses.
+    was there before still stands. Raises `OSError` for what the disk refuses. With `shared`,
+    several processes may be writing the same folder at once.
     """
-    scratch = target.with_name(f".{target.name}.tmp")
+    # One writer cleans up what it left behind in a crash; one of several must not.
+    owner = f".{os.getpid()}" if shared else ""
+    scratch = target.with_name(f".{target.name}{owner}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:

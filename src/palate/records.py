@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -205,10 +205,6 @@ class Example:
             tags=dict(raw["tags"]),
             provenance=tuple(Provenance(**p) for p in raw["provenance"]),
         )
-
-    def with_pair(self, better: Completion, worse: Completion, by: str) -> Example:
-        """The same prompt with exactly two completions and the verdict that ranks them."""
-        return replace(self, completions=(better, worse), verdict=Verdict(0, 1, by=by))
 
 
 @dataclass(frozen=True, slots=True)

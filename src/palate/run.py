@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,15 @@ from palate.generate.sampling import Sampling
 from palate.ingest import IngestError
 from palate.judge.rules import Rule, load_rule
 from palate.losses.registry import Method, find
-from palate.model.load import load
-from palate.progress import Quiet, Reporter
+from palate.model.load import load, weights_hash
+from palate.progress import Bar, Quiet, Reporter
 from palate.records import Example
 from palate.ship.merge import ship_adapter, ship_full
 from palate.store.snapshot import Snapshot, read_snapshot, write_snapshot
 from palate.tokens.render import Rendered, Renderer
 from palate.tokens.sampler import Sampler
 from palate.train.folder import open_folder
-from palate.train.loop import Progress, Task, Watcher, run_loop
+from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop
 from palate.train.metrics import read_metrics
 from palate.train.setup import Learner, make_split, set_up
 
@@ -83,8 +84,9 @@ def train(
             return Run(folder, config, json.loads(done.read_text(encoding="utf-8")))
         learner = set_up(config, folder, continues, say)
         data = _snapshot(config, folder, continues, learner.renderer, method.shape, say)
-        task = _task(config, folder, learner, (method, params), data, say)
-        answers = Answers(config, folder, learner, data.heldout, rule, say)
+        stoppable = _Stoppable(say, should_stop, folder)
+        task = _task(config, folder, learner, (method, params), data, stoppable)
+        answers = Answers(config, folder, learner, data.heldout, rule, stoppable)
         answers.before()
         progress = _train(task, continues, say, should_stop)
         comparison = answers.compare()
@@ -93,6 +95,34 @@ def train(
         write_json(done, results)
         write_report(folder)
         return Run(folder, config, results)
+
+
+class _Stoppable:
+    """A reporter whose bars end the work, between two pieces of it, when the run should stop.
+
+    For what can be done again or goes on where it was: the reference pass and sampling. The
+    training loop stops by itself, after saving.
+    """
+
+    def __init__(self, say: Reporter, should_stop: Callable[[], bool], folder: Path) -> None:
+        self.say, self.should_stop, self.folder = say, should_stop, folder
+        self.note, self.table = say.note, say.table
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Bar]:
+        """The reporter's bar, which raises `Interrupted` when the run is asked to stop."""
+        with self.say.bar(title, total) as bar:
+            yield _StoppableBar(bar, self)
+
+
+class _StoppableBar:
+    def __init__(self, bar: Bar, owner: _Stoppable) -> None:
+        self.bar, self.owner = bar, owner
+
+    def advance(self, count: int = 1, info: str = "") -> None:
+        self.bar.advance(count, info)
+        if self.owner.should_stop():
+            raise Interrupted(None, self.owner.folder)
 
 
 class Answers:
@@ -265,6 +295,11 @@ def _ship(config: RunConfig, folder: Path, learner: Learner) -> None:
         ship_full(learner.policy.model, learner.tokenizer, folder / "model")
         return
     fresh = load(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    if weights_hash(fresh.model) != learner.plan.base_sha256:
+        raise ValueError(
+            f"{config.model.path} was changed while the run trained: the adapter in the checkpoint "
+            "belongs to the weights of before; bring them back and continue with resume=auto"
+        )
     ship_adapter(
         learner.adapted, fresh.model, learner.tokenizer, folder / "model", folder / "adapter"
     )

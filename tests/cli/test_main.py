@@ -48,9 +48,9 @@ MENDABLE = [
     (PermissionError(13, "Permission denied", "a"), "error: Permission denied (a)"),
     (OSError("odd"), "error: odd"),
     (FloatingPointError("the loss is nan"), "error: the loss is nan"),
-    (MemoryError(), "error: out of memory: lower train.tokens_per_microbatch"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried"), "error: out of memory: lower"),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "error: out of memory: lo"),
+    (MemoryError(), "error: out of memory: start anew with a lower train.tokens_per_microbatch"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried"), "error: out of memory: start"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "error: out of memory: st"),
 ]
 
 

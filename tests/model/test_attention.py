@@ -53,7 +53,7 @@ def test_the_written_out_path_equals_the_fused_one() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, forest.unique_tokens, 8)
     fused, _ = tree_attention(torch.nn.Module(), q, k, v, None, forest=forest)
-    # a cap so large that tanh is the identity; a sink that weighs nothing
+    # a cap so large that tanh is the identity; sinks that weigh nothing
     capped, _ = tree_attention(torch.nn.Module(), q, k, v, None, forest=forest, softcap=1e5)
     sunk, _ = tree_attention(
         torch.nn.Module(), q, k, v, None, forest=forest, s_aux=torch.full((2,), -1e9)
@@ -64,3 +64,26 @@ def test_the_written_out_path_equals_the_fused_one() -> None:
 
 def test_transformers_builds_no_mask_for_our_name() -> None:
     assert TREE_ATTENTION not in ALL_MASK_ATTENTION_FUNCTIONS
+
+
+def test_caps_and_sinks_by_hand_with_query_heads_that_share_a_key_head() -> None:
+    """Each query head has its own sink: a column of the softmax that no value belongs to."""
+    forest = forest_of(7, 4, 3, 4)
+    torch.manual_seed(0)
+    q = torch.randn(1, 4, forest.unique_tokens, 8, dtype=torch.float64)
+    k, v = torch.randn(2, 1, 2, forest.unique_tokens, 8, dtype=torch.float64)
+    sinks = torch.tensor([-1.0, 0.5, 2.0, 3.0])
+    out, _ = tree_attention(
+        torch.nn.Module(), q, k, v, None, forest=forest, softcap=0.7, s_aux=sinks
+    )
+    wide_k, wide_v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+    for segment in forest.segments:
+        path = [r for a, b in (*segment.context, (segment.start, segment.end)) for r in range(a, b)]
+        for row in range(segment.start, segment.end):
+            seen = path[: segment.position + row - segment.start + 1]
+            for head in range(4):
+                scores = wide_k[0, head, seen] @ q[0, head, row] * 8**-0.5
+                scores = 0.7 * torch.tanh(scores / 0.7)
+                total = scores.exp().sum() + sinks[head].double().exp()
+                expected = (scores.exp() / total) @ wide_v[0, head, seen]
+                assert torch.allclose(out[0, row, head], expected, atol=1e-6)

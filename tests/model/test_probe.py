@@ -21,7 +21,7 @@ import palate.model.probe as probing
 from palate.model.attention import TREE_ATTENTION, tree_attention
 from palate.model.load import silence_dropout
 from palate.model.policy import Policy
-from palate.model.probe import probe
+from palate.model.probe import check_plain, probe
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 128,
@@ -74,7 +74,11 @@ def test_windows_caps_sinks_and_scales_are_exact(config: Any) -> None:
     assert found.layout == "tree", found.reason
 
 
-def test_a_model_that_never_calls_the_attention_falls_back() -> None:
+def test_a_model_that_never_calls_the_attention_falls_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # its config says so too, and is asked first
+    monkeypatch.setattr(probing, "_beyond_the_probe", lambda config: None)
     small = {"vocab_size": 128, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2}
     found = probe(Policy(random_model(MambaConfig(**small, num_hidden_layers=2, pad_token_id=2))))
     assert found.layout == "plain"
@@ -125,3 +129,21 @@ def test_the_probe_leaves_the_policy_as_it_was() -> None:
     assert (policy.layout, policy.precision) == ("plain", "bf16")
     assert ALL_ATTENTION_FUNCTIONS[TREE_ATTENTION] is tree_attention
     assert all(p.grad is None for p in policy.parameters())
+
+
+def test_the_layout_to_fall_back_to_is_checked_as_well() -> None:
+    class Wrong(Policy):
+        def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+            return super()._logits(hidden) * 1.01
+
+    assert check_plain(Policy(tiny_model("gpt2"))) is None
+    assert "nats a token" in str(check_plain(Wrong(tiny_model())))
+
+
+def test_position_rules_that_a_short_probe_cannot_show_are_not_trusted() -> None:
+    model = tiny_model()
+    model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0}
+    assert "dynamic position scaling" in probe(Policy(model)).reason
+    model = tiny_model()
+    model.config.layer_types = ["full_attention", "chunked_attention"]
+    assert "chunked_attention" in probe(Policy(model)).reason

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.tiny import BOS, END, START, byte_tokenizer
+from tests.tiny import BOS, END, START, TEMPLATE, byte_tokenizer
 
 from palate.records import Completion, Example, Message
 from palate.tokens.render import Renderer, Unusable
@@ -86,8 +86,6 @@ def test_a_tokenizer_that_adds_bos_gives_exactly_one() -> None:
 
 
 def test_a_template_with_bos_gives_exactly_one_and_two_are_refused() -> None:
-    from tests.tiny import TEMPLATE
-
     once = Renderer(byte_tokenizer("{{ '<|bos|>' }}" + TEMPLATE))
     found = once.render(example([user("a")], [assistant("b")]))
     assert list(found.branches[0].ids)[:2] == [BOS, START]
@@ -176,3 +174,47 @@ def test_tool_calls_reach_the_template_as_objects() -> None:
 def test_chat_is_asked_for_but_there_is_no_template() -> None:
     with pytest.raises(ValueError, match=r"data\.template to raw"):
         Renderer(byte_tokenizer(template=None), template="chat")
+
+
+def test_control_tokens_in_what_people_wrote_are_refused(chat: Renderer) -> None:
+    found = chat.check(example([user("hi<|start|>system")], [assistant("yes")]))
+    assert found == ("special-token", "a message contains the control token <|start|>")
+
+
+def test_a_template_without_a_system_role_gets_it_in_the_first_user_turn() -> None:
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    renderer = Renderer(byte_tokenizer(refusing + TEMPLATE))
+    ids = renderer.prompt([Message("system", "be kind"), user("hi")])
+    text = renderer.tokenizer.decode(ids)
+    assert text == "<|start|>user\nbe kind\n\nhi<|end|>\n<|start|>assistant\n"
+
+
+def test_tools_that_the_template_leaves_out_are_not_lost_silently(chat: Renderer) -> None:
+    tool = {"type": "function", "function": {"name": "w", "parameters": {}}}
+    asked = Example((user("hi"),), (Completion((assistant("yes"),)),), tools=(tool,))
+    assert chat.check(asked)[0] == "template-ignores-tools"  # type: ignore[index]
+    call = {"id": "1", "type": "function", "function": {"name": "w", "arguments": "{}"}}
+    called = example([user("hi")], [Message("assistant", "x", tool_calls=(call,))])
+    assert chat.check(called)[0] == "template-ignores-tools"  # type: ignore[index]
+
+
+def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
+    """As SentencePiece does: pieces must be encoded as they stand in the whole text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    texts = ["<s>", "</s>", "▁", "\n", ":", *"abcdefghijklmnopqrstuvwxyz"]
+    inner = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(texts)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.add_special_tokens(["<s>", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:\n{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:\n{% endif %}"
+    )
+    renderer = Renderer(tokenizer)
+    (branch,) = renderer.render(example([user("hi")], [assistant("yes")])).branches
+    whole = "user:\nhi</s>assistant:\nyes</s>"
+    assert list(branch.ids) == tokenizer(whole, add_special_tokens=False)["input_ids"]
+    trained = [i for i, m in zip(branch.ids, branch.mask, strict=True) if m]
+    assert tokenizer.convert_ids_to_tokens(trained) == ["y", "e", "s", "</s>"]

@@ -18,7 +18,7 @@ from palate.train.folder import (
     write_plan,
 )
 
-PLAN = Plan("tree", "proved", "fp32", "cpu", 1, 4096)
+PLAN = Plan("tree", "proved", "fp32", "cpu", 1, 4096, "0" * 64)
 
 
 def config(out: Path, **settings: Any) -> RunConfig:

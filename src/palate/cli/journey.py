@@ -71,20 +71,17 @@ class Journey:
     @cached_property
     def renderer(self) -> Renderer:
         """The run's renderer: the tokenizer without the weights."""
-        from palate.model.load import load_tokenizer
-        from palate.tokens.render import Renderer
+        from palate.model.load import load_config_only, load_tokenizer
+        from palate.train.setup import make_renderer
 
         config = self.config
         tokenizer, end_ids = load_tokenizer(
             config.model.path, trust_remote_code=config.model.trust_remote_code
         )
-        return Renderer(
-            tokenizer,
-            template=config.data.template,
-            max_length=config.data.max_length,
-            max_prompt_length=config.data.max_prompt_length,
-            end_ids=end_ids,
+        model_config = load_config_only(
+            config.model.path, trust_remote_code=config.model.trust_remote_code
         )
+        return make_renderer(config, tokenizer, end_ids, model_config)
 
     @cached_property
     def all_rendered(self) -> Rendering:

@@ -166,8 +166,8 @@ def _out_of_memory(error: RuntimeError) -> bool:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError | RuntimeError):
         return (
-            "out of memory: lower train.tokens_per_microbatch or data.max_length, or take a "
-            "smaller model (palate doctor estimates what a recipe needs)"
+            "out of memory: start anew with a lower train.tokens_per_microbatch or "
+            "data.max_length, or take a smaller model (palate doctor estimates what a recipe needs)"
         )
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""

@@ -188,20 +188,17 @@ def _reference_flops(
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
-    from palate.model.load import load_tokenizer
+    from palate.model.load import load_config_only, load_tokenizer
     from palate.run import oriented
-    from palate.tokens.render import Renderer
+    from palate.train.setup import make_renderer
 
     tokenizer, end_ids = load_tokenizer(
         config.model.path, trust_remote_code=config.model.trust_remote_code
     )
-    renderer = Renderer(
-        tokenizer,
-        template=config.data.template,
-        max_length=config.data.max_length,
-        max_prompt_length=config.data.max_prompt_length,
-        end_ids=end_ids,
+    model_config = load_config_only(
+        config.model.path, trust_remote_code=config.model.trust_remote_code
     )
+    renderer = make_renderer(config, tokenizer, end_ids, model_config)
     prepared = prepare(
         config.data,
         config.seed,

@@ -64,7 +64,7 @@ def _train_and_show(config: RunConfig, *, as_json: bool) -> None:
             run = train(config, reporter=say, should_stop=should_stop)
         except Interrupted as stopped:
             raise Stopped(
-                f"stopped after step {stopped.step}; everything is saved. {_how_to_go_on(config)}"
+                f"{stopped}; everything so far is saved. {_how_to_go_on(config)}"
             ) from None
         except KeyboardInterrupt:
             raise Stopped(f"stopped at once. {_how_to_go_on(config)}") from None
@@ -88,8 +88,8 @@ def show(run: Run, say: Reporter) -> None:
     training = results["training"]
     say.note(
         f"{training['steps']} steps in {training['seconds']:.0f} s · "
-        f"{training['pairs_per_second']:.2f} examples/s · each token computed once: "
-        f"{training['sharing']:.1f}x fewer than padded rows"
+        f"{training['pairs_per_second']:.2f} examples/s · {training['sharing']:.1f}x fewer tokens "
+        "computed than without sharing"
     )
     say.note(f"\nmodel   {run.model}\nreport  {run.report}\n")
     say.note(f"next:   palate chat {run.folder}\n        palate train my.yaml   (palate init)")

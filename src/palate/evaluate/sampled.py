@@ -23,9 +23,12 @@ from palate.tokens.tree import Branch
 def choose_prompts(heldout: Sequence[Example], samples: int) -> tuple[list[Example], int]:
     """At most `samples` examples with distinct prompts, and how many answers each gets.
 
-    Held-out examples come in the snapshot's order, which does not depend on any model.
+    Which ones, where there are more, is decided by a hash of the prompt: a log is often
+    sorted by time or topic, and its beginning is no fair sample.
     """
     distinct = list({example.prompt_key: example for example in heldout}.values())
+    if len(distinct) > samples:
+        distinct.sort(key=lambda example: example.prompt_key)
     if not distinct or samples == 0:
         return [], 0
     chosen = distinct[:samples]

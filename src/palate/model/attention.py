@@ -55,8 +55,8 @@ def tree_attention(  # noqa: PLR0913 the signature is transformers'
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    plan = plan_attention(forest, sliding_window, query.dtype)
     heads, kv_heads, width = query.shape[1], key.shape[1], query.shape[-1]
+    plan = plan_attention(forest, sliding_window, query.dtype, heads // kv_heads)
     q_TC, k_TC, v_TC = (t[0].transpose(0, 1).flatten(1) for t in (query, key, value))
     shape = (kv_heads, heads // kv_heads, width)
     done = [
@@ -134,8 +134,7 @@ def _grouped(
     k, v = (
         gather(t, group).view(size, keys, kv_heads, width).transpose(1, 2) for t in (k_TC, v_TC)
     )
-    bias = group.bias if groups == 1 else group.bias.repeat(1, 1, groups, 1)
-    out = _attend(q, k, v, bias, scale, special, groups)
+    out = _attend(q, k, v, group.bias, scale, special)
     out = out.view(size, kv_heads, groups, queries, width).permute(0, 3, 1, 2, 4)
     return take(out.reshape(size * queries, -1), group.places_N)
 
@@ -147,7 +146,6 @@ def _attend(
     bias: Tensor,
     scale: float,
     special: _Special,
-    groups: int = 1,
 ) -> Tensor:
     """Softmax attention under an additive bias; scores written out where a family needs it."""
     if not special:

@@ -39,7 +39,8 @@ class Group:
     - `rows_N`: the segments' own packed rows, member after member; `places_N`: where each
       stands in the flat [S·Q].
     - `keys`: flat [S·K] packed rows of the keys; padding repeats row 0 and is masked.
-    - `bias`: [S, 1, Q, K], 0 where a query may look and −inf elsewhere.
+    - `bias`: [S, 1, G·Q, K], 0 where a query may look and −inf elsewhere; repeated for the G
+      query heads that share a key head, which lie along the query axis.
     - `pieces`: the same layout of keys as ranges, for the sums of the backward pass.
     """
 
@@ -65,20 +66,25 @@ class AttentionPlan:
     order: Tensor
 
 
-def plan_attention(forest: Forest, window: int | None, dtype: torch.dtype) -> AttentionPlan:
-    """The plan for a forest under a sliding window (None: no window); kept in the forest."""
-    key = ("attention", window, dtype)
+def plan_attention(
+    forest: Forest, window: int | None, dtype: torch.dtype, heads: int = 1
+) -> AttentionPlan:
+    """The plan for a forest under a sliding window (None: no window); kept in the forest.
+
+    `heads` is the number of query heads that share a key head.
+    """
+    key = ("attention", window, dtype, heads)
     if key not in forest.plans:
-        forest.plans[key] = _make(forest, window, dtype)
+        forest.plans[key] = _make(forest, window, dtype, heads)
     plan: AttentionPlan = forest.plans[key]
     return plan
 
 
-def _make(forest: Forest, window: int | None, dtype: torch.dtype) -> AttentionPlan:
+def _make(forest: Forest, window: int | None, dtype: torch.dtype, heads: int) -> AttentionPlan:
     device = forest.ids_T.device
     roots = [s for s in forest.segments if s.parent < 0]
     below = [s for s in forest.segments if s.parent >= 0]
-    groups = tuple(_group(part, window, dtype, device) for part in divide(below))
+    groups = tuple(_group(part, window, dtype, heads, device) for part in divide(below))
     rows = [torch.arange(s.start, s.end, device=device) for s in roots]
     rows += [group.rows_N for group in groups]
     return AttentionPlan(
@@ -108,7 +114,11 @@ def divide(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 def _group(
-    segments: Sequence[Segment], window: int | None, dtype: torch.dtype, device: torch.device
+    segments: Sequence[Segment],
+    window: int | None,
+    dtype: torch.dtype,
+    heads: int,
+    device: torch.device,
 ) -> Group:
     width = max(s.length for s in segments)
     length = max(s.position + s.length for s in segments)
@@ -140,7 +150,7 @@ def _group(
         rows_N=torch.from_numpy(np.concatenate(rows)).to(device),
         places_N=torch.from_numpy(np.concatenate(places)).to(device),
         keys=torch.from_numpy(keys.reshape(-1)).to(device),
-        bias=bias[:, None].to(device),
+        bias=bias[:, None].repeat(1, 1, heads, 1).to(device),
         pieces=_pieces(segments),
     )
 

@@ -4,7 +4,9 @@ Three checks on a small forest of random tokens, before anything is trained: the
 tree's attention was called once for every layer; the gradient of one branch's
 log-probs with respect to its sibling's input embeddings is exactly 0 (the leak
 test needs no tolerance); each branch equals the model's own plain forward. If one
-fails, the run uses the plain layout and says why.
+fails, the run uses the plain layout and says why, after that one was compared with the
+model's own forward as well. The probe is some thirty tokens long: a sliding window wider
+than that is covered by tests of the attention, not by the probe.
 """
 
 from __future__ import annotations
@@ -32,8 +34,16 @@ class Probe:
     difference: float | None = None
 
 
+# Position rules that look at the longest position of a batch, which the short probe cannot show.
+_UNPROVEN_ROPE = ("dynamic", "longrope")
+_PROVEN_LAYERS = {"full_attention", "sliding_attention"}
+
+
 def probe(policy: Policy, tolerance: float = 1e-4) -> Probe:
     """Run the three checks; `tolerance` in nats per token is for fp32 weights."""
+    beyond = _beyond_the_probe(policy.model.config.get_text_config())
+    if beyond is not None:
+        return Probe("plain", beyond)
     try:
         return _probe(policy, tolerance)
     except Exception as error:  # noqa: BLE001 whatever a foreign model raises: not the tree
@@ -71,6 +81,41 @@ def _probe(policy: Policy, tolerance: float) -> Probe:
     if not difference <= tolerance:
         return Probe("plain", f"log-probs differ by {difference:.1e} nats a token", difference)
     return Probe("tree", f"exact to {difference:.1e} nats a token", difference)
+
+
+def check_plain(policy: Policy, tolerance: float = 1e-4) -> str | None:
+    """What is wrong with our padded layout and head for this model, or None.
+
+    The layout to fall back to must itself equal the model's own forward.
+    """
+    _, branches = probe_forest(policy.model.config.get_text_config().vocab_size)
+    forest = build_forest(branches, share=False).to(policy.device)
+    was_layout, was_precision = policy.layout, policy.precision
+    policy.layout, policy.precision = "plain", "fp32"
+    try:
+        with torch.no_grad():
+            mine = policy(forest).token_logps_N
+        difference = float((mine - torch.cat(_own(policy, branches))).abs().max())
+    except Exception as error:  # noqa: BLE001 whatever a foreign model raises
+        return f"{type(error).__name__}: {error}"
+    finally:
+        policy.layout, policy.precision = was_layout, was_precision
+    if not difference <= tolerance:
+        return f"log-probs differ by {difference:.1e} nats a token from the model's own"
+    return None
+
+
+def _beyond_the_probe(config: Any) -> str | None:
+    """Why a short probe could not vouch for the tree, judged from the config."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(v for v in rope.values() if isinstance(v, dict))]
+    for kind in kinds:
+        if kind.get("rope_type") in _UNPROVEN_ROPE:
+            return f"{kind['rope_type']} position scaling depends on the batch's longest position"
+    unknown = set(getattr(config, "layer_types", None) or ()) - _PROVEN_LAYERS
+    if unknown:
+        return f"layers of kind {', '.join(sorted(unknown))} are not known to be exact on a tree"
+    return None
 
 
 def probe_forest(vocabulary: int) -> tuple[Forest, list[Branch]]:

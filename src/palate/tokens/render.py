@@ -75,6 +75,9 @@ class Renderer:
             raise ValueError("the tokenizer names no end-of-text token, so answers cannot end")
         self.end_ids = frozenset([*end_ids] or [tokenizer.eos_token_id])
         self.end_id = tokenizer.eos_token_id if not end_ids else end_ids[0]
+        self.system_joins = self.chat and not _takes_system(tokenizer)
+        self.border = _border(tokenizer)
+        self.special = sorted(set(tokenizer.get_added_vocab()) & _special_tokens(tokenizer))
         empty = tokenizer("")["input_ids"] if not self.chat else []
         bos = tokenizer.bos_token_id
         self.begin = [bos] if bos is not None and empty[:1] == [bos] else []
@@ -89,6 +92,7 @@ class Renderer:
 
     def render(self, example: Example) -> Rendered:
         """All completions of an example as branches; raises `Unusable` with the reason."""
+        self._refuse_special(example)
         prompt_ids = self.prompt(example.prompt, example.tools)
         limit = self.max_prompt_length
         if limit is not None and len(prompt_ids) > limit:
@@ -116,7 +120,7 @@ class Renderer:
         ids, mask = list(prompt_ids), [False] * len(prompt_ids)
         spans = self._spans(example, completion) if self.chat else self._raw_spans(completion)
         for text, trained in spans:
-            piece = self._encode(text)
+            piece = self._encode_after(text)
             if trained:
                 piece = self._one_turn(piece)
             ids.extend(piece)
@@ -187,19 +191,93 @@ class Renderer:
     def _template(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generate: bool = False
     ) -> str:
+        turns = [_for_template(m) for m in messages]
+        if self.system_joins:
+            turns = _system_joined(turns)
+        text = self._apply(turns, tools, generate)
+        if tools and text == self._apply(turns, (), generate):
+            raise Unusable("template-ignores-tools", "the chat template leaves the tools out")
+        if any("tool_calls" in turn for turn in turns):
+            without = [{k: v for k, v in t.items() if k != "tool_calls"} for t in turns]
+            if text == self._apply(without, tools, generate):
+                raise Unusable("template-ignores-tools", "the chat template leaves calls out")
+        return text
+
+    def _apply(
+        self, turns: list[dict[str, Any]], tools: Sequence[dict[str, Any]], generate: bool
+    ) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                [_for_template(m) for m in messages],
+                turns,
                 tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=generate,
+                # Qwen3 and its like: the empty thought is then part of the prompt, in training
+                # and in sampling alike; other templates ignore the word.
+                enable_thinking=False,
             )
         except Exception as error:  # a template is somebody's program: any error is the row's
             raise Unusable("template-error", f"{type(error).__name__}: {error}") from error
         return str(text)
 
+    def _refuse_special(self, example: Example) -> None:
+        """What a user typed must not become a control token."""
+        turns = [*example.prompt, *(m for c in example.completions for m in c.messages)]
+        for token in self.special:
+            if any(token in turn.content for turn in turns):
+                raise Unusable("special-token", f"a message contains the control token {token}")
+
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _encode_after(self, text: str) -> list[int]:
+        """Ids of a piece that follows other text (see `_border`)."""
+        if not self.border:
+            return self._encode(text)
+        return self._encode(self.border + text)[len(self._encode(self.border)) :]
+
+
+_BORDER = "\n"
+
+
+def _border(tokenizer: Any) -> str:
+    """What to put before a piece that stands inside a text, so that it is encoded as there.
+
+    SentencePiece tokenizers put a space before the first word of whatever they encode. Where
+    a word after a line break is encoded in another way than at the beginning, the line break
+    goes along and its ids are taken off again.
+    """
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    head, whole = ids(_BORDER), ids(_BORDER + "word")
+    plain = whole[: len(head)] == head and whole[len(head) :] == ids("word")
+    return "" if plain or whole[: len(head)] != head else _BORDER
+
+
+def _special_tokens(tokenizer: Any) -> set[str]:
+    """Texts that the tokenizer turns into control tokens."""
+    added = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    return added | set(tokenizer.all_special_tokens)
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    """Whether the template accepts a system turn; Gemma's, for one, raises."""
+    turns = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    try:
+        tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # noqa: BLE001 a template is somebody's program
+        return False
+    return True
+
+
+def _system_joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The system prompt at the head of the first user turn, as Gemma's authors advise."""
+    if len(turns) < 2 or turns[0]["role"] != "system" or turns[1]["role"] != "user":
+        return turns
+    joined = f"{turns[0]['content']}\n\n{turns[1]['content']}"
+    return [{**turns[1], "content": joined}, *turns[2:]]
 
 
 def _for_template(message: Message) -> dict[str, Any]:

@@ -31,7 +31,10 @@ _MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Decisions that a resumed run must repeat to give the same bits."""
+    """Decisions that a resumed run must repeat to give the same bits.
+
+    `base_sha256` is the hash of the weights it started from.
+    """
 
     layout: Literal["tree", "plain"]
     layout_reason: str
@@ -39,6 +42,7 @@ class Plan:
     device: str
     threads: int
     tokens_per_microbatch: int
+    base_sha256: str
 
 
 @contextmanager

@@ -24,10 +24,14 @@ from palate.train.step import ReferenceLookup, StepResult, compute_step, pack
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and saved a checkpoint first."""
+    """The run was asked to stop; what there is to keep was saved first.
 
-    def __init__(self, step: int, folder: Path) -> None:
-        super().__init__(f"stopped after step {step}")
+    `step` is the step it stopped after, None outside the training loop.
+    """
+
+    def __init__(self, step: int | None, folder: Path) -> None:
+        where = "outside training" if step is None else f"after step {step}"
+        super().__init__(f"stopped {where}")
         self.step = step
         self.folder = folder
 

@@ -17,8 +17,10 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,8 +76,10 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "layout_version": LAYOUT_VERSION,
         "min_shared": MIN_SHARED,
         "device": policy.device.type,
+        "config": _without_names(policy.model.config.to_dict()),
+        "versions": [torch.__version__, transformers.__version__],
     }
-    sha.update(json.dumps(facts, sort_keys=True).encode())
+    sha.update(json.dumps(facts, sort_keys=True, default=str).encode())
     for example in examples:
         for branch in example.branches:
             ids = torch.tensor(list(branch.ids), dtype=torch.int64)
@@ -122,6 +126,12 @@ def cached_reference(
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
 
 
+def _without_names(config: dict[str, Any]) -> dict[str, Any]:
+    """What a model's config says about arithmetic: not where it came from or who wrote it."""
+    names = {"_name_or_path", "transformers_version", "_attn_implementation", "dtype"}
+    return {key: value for key, value in config.items() if key not in names}
+
+
 def _shards(examples: Sequence[Rendered], cuts: list[list[int]]) -> list[list[list[int]]]:
     """Consecutive micro-batches joined into files of a sensible size."""
     shards: list[list[list[int]]] = []
@@ -138,7 +148,7 @@ def _shards(examples: Sequence[Rendered], cuts: list[list[int]]) -> list[list[li
 
 def _write(path: Path, found: dict[int, Tensor]) -> None:
     tensors = {str(row): values for row, values in found.items()}
-    commit_folder(path, lambda to: save_file(tensors, to / "logps.safetensors"), {})
+    commit_folder(path, lambda to: save_file(tensors, to / "logps.safetensors"), {}, shared=True)
 
 
 def _read(

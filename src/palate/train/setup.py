@@ -18,7 +18,7 @@ from palate.model.adapters import adapters_off, attach
 from palate.model.gguf import cache_root
 from palate.model.load import Loaded, load, to_compute, weights_hash
 from palate.model.policy import Layout, Policy, Precision
-from palate.model.probe import Probe, probe
+from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
@@ -41,7 +41,6 @@ class Learner:
     renderer: Renderer
     plan: Plan
     lr: float
-    base_hash: str
     switch: Callable[[], AbstractContextManager[None]]
     reference: Callable[[], Policy]
 
@@ -55,6 +54,12 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     loaded = _load(config, device)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     policy = Policy(loaded.model)
+    base_hash = weights_hash(loaded.model)
+    if plan is not None and plan.base_sha256 != base_hash:
+        raise ConfigError(
+            f"{config.model.path} holds other weights than when {folder} was started: bring them "
+            "back, or start anew with another name=NAME"
+        )
     if plan is None:
         found = _choose_layout(policy, config, say)
         plan = Plan(
@@ -64,9 +69,9 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
             device=device,
             threads=torch.get_num_threads(),
             tokens_per_microbatch=config.train.tokens_per_microbatch,
+            base_sha256=base_hash,
         )
         write_plan(folder, plan)
-    base_hash = weights_hash(loaded.model)
     adapted = attach(loaded.model, config.adapter, config.seed)
     to_compute(loaded.model, plan.precision)
     policy.layout, policy.precision = plan.layout, plan.precision
@@ -74,7 +79,7 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
-    write_environment(folder, {"plan": asdict(plan), "base_sha256": base_hash, **facts})
+    write_environment(folder, {"plan": asdict(plan), **facts})
     say.note(
         f"{config.model.path}: {parameters / 1e6:.0f}M parameters, {trained / 1e6:.1f}M trained · "
         f"{device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
@@ -83,10 +88,9 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
         policy=policy,
         adapted=adapted,
         tokenizer=loaded.tokenizer,
-        renderer=_renderer(config, loaded),
+        renderer=make_renderer(config, loaded.tokenizer, loaded.end_ids, loaded.model.config),
         plan=plan,
         lr=lr,
-        base_hash=base_hash,
         switch=lambda: adapters_off(adapted),
         reference=_reference_maker(config, policy, adapted, plan),
     )
@@ -115,7 +119,7 @@ def make_split(
             learner.switch,
             examples,
             cache_root() / "reference",
-            weights=learner.base_hash,
+            weights=learner.plan.base_sha256,
             budget=learner.plan.tokens_per_microbatch,
             advance=bar.advance,
         )
@@ -164,18 +168,27 @@ def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
                 f"train.layout is tree, but it is not exact for this model: {found.reason}; "
                 "use auto or plain"
             )
+        wrong = check_plain(policy)
+        if wrong is not None:
+            raise ConfigError(
+                f"this model cannot be trained exactly yet: the tree: {found.reason}; padded "
+                f"rows: {wrong}"
+            )
         say.note(f"WARNING: using the plain layout, slower and as exact: {found.reason}")
     return found
 
 
-def _renderer(config: RunConfig, loaded: Loaded) -> Renderer:
-    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+def make_renderer(
+    config: RunConfig, tokenizer: Any, end_ids: tuple[int, ...], model_config: Any
+) -> Renderer:
+    """The recipe's renderer; no row may be longer than the model has positions."""
+    positions = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     return Renderer(
-        loaded.tokenizer,
+        tokenizer,
         template=config.data.template,
         max_length=min(config.data.max_length, positions or config.data.max_length),
         max_prompt_length=config.data.max_prompt_length,
-        end_ids=loaded.end_ids,
+        end_ids=end_ids,
     )
 
 
