@@ -3,6 +3,7 @@
     python benchmarks/step.py                       # tree against plain, alternating
     python benchmarks/step.py --compare allocator   # tuned against glibc's defaults
     python benchmarks/step.py --compare threads     # sleeping against spinning OpenMP threads
+    GOMP_SPINCOUNT=20000 python benchmarks/step.py --one tree   # what the command line sets
     python benchmarks/step.py --one tree            # one process: prints one JSON line
 
 Every measurement is a fresh process, in the order A B A B …; a process loads the model, takes

