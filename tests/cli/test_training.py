@@ -237,7 +237,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(palate: Palate, recipe: Path) -> Non
     assert process.returncode == 130, err
     assert out == ""
     steps = _steps(folder)
-    assert f"stopped after step {steps[-1]}; everything is saved. Continue with:" in err
+    assert f"stopped after step {steps[-1]}; everything so far is saved. Continue with:" in err
     assert err.splitlines()[-1] == "  palate train runs/desk/config.yaml resume=auto"
     assert [p.name for p in (folder / "checkpoints").iterdir()] == [f"step-{steps[-1]}"]
     total = steps[-1] + 2
