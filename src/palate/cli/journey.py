@@ -71,17 +71,9 @@ class Journey:
     @cached_property
     def renderer(self) -> Renderer:
         """The run's renderer: the tokenizer without the weights."""
-        from palate.model.load import load_config_only, load_tokenizer
-        from palate.train.setup import make_renderer
+        from palate.train.setup import renderer_without_weights
 
-        config = self.config
-        tokenizer, end_ids = load_tokenizer(
-            config.model.path, trust_remote_code=config.model.trust_remote_code
-        )
-        model_config = load_config_only(
-            config.model.path, trust_remote_code=config.model.trust_remote_code
-        )
-        return make_renderer(config, tokenizer, end_ids, model_config)
+        return renderer_without_weights(self.config)
 
     @cached_property
     def all_rendered(self) -> Rendering:

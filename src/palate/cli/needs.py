@@ -188,17 +188,10 @@ def _reference_flops(
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
-    from palate.model.load import load_config_only, load_tokenizer
     from palate.run import oriented
-    from palate.train.setup import make_renderer
+    from palate.train.setup import renderer_without_weights
 
-    tokenizer, end_ids = load_tokenizer(
-        config.model.path, trust_remote_code=config.model.trust_remote_code
-    )
-    model_config = load_config_only(
-        config.model.path, trust_remote_code=config.model.trust_remote_code
-    )
-    renderer = make_renderer(config, tokenizer, end_ids, model_config)
+    renderer = renderer_without_weights(config)
     prepared = prepare(
         config.data,
         config.seed,

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.durable import file_hash
 from palate.records import Example, Reject, canonical_json
 from palate.store.columns import read_parquet, write_parquet
 
@@ -85,7 +86,7 @@ def write_snapshot(
             rejected=dict(Counter(reject.reason for reject in rejects).most_common()),
             funnel=funnel.to_dict() if funnel else {},
             content_hash=content,
-            files={name: _checksum(partial / name) for name in (_TRAIN, _HELDOUT, _REJECTS)},
+            files={name: file_hash(partial / name) for name in (_TRAIN, _HELDOUT, _REJECTS)},
             extra=dict(extra or {}),
         )
         body = asdict(manifest)
@@ -107,7 +108,7 @@ def read_snapshot(folder: Path | str) -> Snapshot:
         path = folder / name
         if not path.is_file():
             raise ValueError(f"the snapshot {folder} lacks {name}: prepare the data again")
-        if _checksum(path) != checksum:
+        if file_hash(path) != checksum:
             raise ValueError(
                 f"{path} is not what was written (its checksum differs): prepare the data again"
             )
@@ -151,11 +152,6 @@ def _existing(folder: Path, content: str) -> Manifest:
             "another folder, or remove it"
         )
     return manifest
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _line(value: object) -> str:

@@ -16,7 +16,14 @@ from palate.losses.registry import Method
 from palate.machine import fast_bf16, threads, tune_allocator
 from palate.model.adapters import adapters_off, attach
 from palate.model.gguf import cache_root
-from palate.model.load import Loaded, load, to_compute, weights_hash
+from palate.model.load import (
+    Loaded,
+    load,
+    load_config_only,
+    load_tokenizer,
+    to_compute,
+    weights_hash,
+)
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
@@ -190,6 +197,14 @@ def make_renderer(
         max_prompt_length=config.data.max_prompt_length,
         end_ids=end_ids,
     )
+
+
+def renderer_without_weights(config: RunConfig) -> Renderer:
+    """The recipe's renderer from the tokenizer and the model's config alone."""
+    path, trust = config.model.path, config.model.trust_remote_code
+    tokenizer, end_ids = load_tokenizer(path, trust_remote_code=trust)
+    model_config = load_config_only(path, trust_remote_code=trust)
+    return make_renderer(config, tokenizer, end_ids, model_config)
 
 
 def _reference_maker(
