@@ -134,6 +134,11 @@ def _physical_memory() -> int:
         return 2**63 - 1
 
 
+def cache_root() -> Path:
+    """`$PALATE_CACHE`, or `~/.cache/palate`."""
+    return Path(os.environ.get("PALATE_CACHE") or Path.home() / ".cache" / "palate")
+
+
 def free_disk(path: Path) -> int:
     """Free bytes on the disk that holds `path`, or its nearest existing parent."""
     here = path.resolve()
@@ -147,7 +152,7 @@ def describe() -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        processor=_processor_name(),
+        processor=processor_name(),
         cores=cores(),
         memory=memory_limit(),
         features=cpu_features(),
@@ -156,7 +161,8 @@ def describe() -> Machine:
     )
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """The processor's model, as the system names it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from palate.model.native.attention import NativeAttention, layout_of, serves
 from palate.model.tiles import Scores, TiledAttention, plan_tiles
 from palate.tokens.tree import Forest
 
@@ -51,11 +52,18 @@ def tree_attention(  # noqa: PLR0913 the signature is transformers'
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    tiles = plan_tiles(forest, sliding_window)
     scores = Scores(scale, sliding_window, softcap)
-    out: Tensor = TiledAttention.apply(  # type: ignore[no-untyped-call]
-        query[0], key[0], value[0], s_aux, tiles, scores
-    )
+    out: Tensor
+    if serves(query, value, scores, s_aux):
+        layout = layout_of(forest, sliding_window)
+        out = NativeAttention.apply(  # type: ignore[no-untyped-call]
+            query[0], key[0], value[0], layout, scores
+        )
+    else:
+        tiles = plan_tiles(forest, sliding_window)
+        out = TiledAttention.apply(  # type: ignore[no-untyped-call]
+            query[0], key[0], value[0], s_aux, tiles, scores
+        )
     return out[None], None
 
 

@@ -7,7 +7,6 @@ the weights, and saved to the cache under the file's hash.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,14 +15,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from palate.durable import file_hash
+from palate.machine import cache_root
 
 # Raised when what is written to the cache changes, so that old entries are not read.
 _CACHE_VERSION = 1
-
-
-def cache_root() -> Path:
-    """`$PALATE_CACHE`, or `~/.cache/palate`."""
-    return Path(os.environ.get("PALATE_CACHE") or Path.home() / ".cache" / "palate")
 
 
 def convert(path: Path) -> Path:

@@ -13,9 +13,8 @@ import torch
 
 from palate.config import ConfigError, RunConfig
 from palate.losses.registry import Method
-from palate.machine import fast_bf16, threads, tune_allocator
+from palate.machine import cache_root, fast_bf16, threads, tune_allocator
 from palate.model.adapters import adapters_off, attach
-from palate.model.gguf import cache_root
 from palate.model.load import (
     Loaded,
     load,
