@@ -22,14 +22,20 @@ def take_over(model: nn.Module) -> int:
     """Give eligible LoRA layers the lean forward; returns how many there are."""
     taken = 0
     for module in model.modules():
-        if type(module) is Linear and type(module.get_base_layer()) is nn.Linear:
-            adapters = list(module.lora_A)
-            plain = not module.fan_in_fan_out and not module.lora_variant
-            if plain and len(adapters) == 1 and adapters == list(module.active_adapters):
-                lean = partial(_lean, module, module.forward, adapters[0])
-                module.forward = lean  # type: ignore[method-assign]
-                taken += 1
+        if lean(module):
+            forward = partial(_lean, module, module.forward, next(iter(module.lora_A)))
+            module.forward = forward  # type: ignore[assignment]
+            taken += 1
     return taken
+
+
+def lean(module: Any) -> bool:
+    """Whether a module is peft's plain form: one active adapter on an ordinary linear layer."""
+    if type(module) is not Linear or type(module.get_base_layer()) is not nn.Linear:
+        return False
+    adapters = list(module.lora_A)
+    plain = not module.fan_in_fan_out and not module.lora_variant
+    return plain and len(adapters) == 1 and adapters == list(module.active_adapters)
 
 
 def _lean(layer: Any, theirs: Any, name: str, x: Tensor) -> Tensor:

@@ -18,16 +18,14 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <immintrin.h>
 #include <limits>
-#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <vector>
 
-namespace {
+#include "vectors.h"
 
-using bf16 = uint16_t;
+namespace {
 
 constexpr int STEP = 32;    // queries of a block, and the depth of one tile product
 constexpr int KEYS = 64;    // keys of a block of the backward pass
@@ -98,37 +96,7 @@ void multiply(int64_t M, int64_t N, int64_t K, const bf16* a, int64_t lda, const
   }
 }
 
-// ------------------------------------------------------------------ small things
-
-inline __m512 widen(__m256i x) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
-}
-
-inline __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
-
-inline float to_float(bf16 x) {
-  uint32_t bits = uint32_t(x) << 16;
-  float out;
-  std::memcpy(&out, &bits, 4);
-  return out;
-}
-
-// e^x to about two units in the last place; 0 far below, as for −inf
-inline __m512 exponential(__m512 x) {
-  const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
-  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, log2e), 8);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-  p = _mm512_fmadd_ps(_mm512_mul_ps(p, r), r, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-  return _mm512_scalef_ps(p, n);
-}
+// ------------------------------------------------------------------ laying out rows
 
 // Memory of one thread, kept between calls.
 template <class T>
@@ -184,8 +152,9 @@ struct Arguments {
   float* lse;    // [heads, tokens]
   // backward only
   const bf16* grad;  // [tokens, heads, width]
-  bf16 *grad_query;  // [heads, tokens, width]
-  bf16 *grad_key, *grad_value;  // [kv heads, tokens, width]
+  bf16 *grad_query, *grad_key, *grad_value;
+  int64_t grad_query_head, grad_query_row, grad_key_head, grad_key_row, grad_value_head,
+      grad_value_row;
   float *slot_key, *slot_value;  // [kv heads, slots, width]
 };
 
@@ -287,13 +256,13 @@ void forward_task(const Arguments& a, int64_t t, int64_t kv) {
       __m512 total = _mm512_setzero_ps();
       const int64_t from = first / 16 * 16;
       for (int64_t c = 0; c < from; c += 16)
-        _mm256_storeu_si256((__m256i*)(to + c), _mm256_setzero_si256());
+        store(to + c, _mm512_setzero_ps());
       for (int64_t c = from; c < limit; c += 16) {
         const __m512 s_c = _mm512_loadu_ps(s + c);
         const __mmask16 in = _mm512_cmp_ps_mask(s_c, _mm512_set1_ps(-1e30f), _CMP_GT_OQ);
         const __m512 e = _mm512_maskz_mov_ps(in, exponential(_mm512_sub_ps(s_c, shift)));
         total = _mm512_add_ps(total, e);
-        _mm256_storeu_si256((__m256i*)(to + c), narrow(e));
+        store(to + c, e);
       }
       const float sum = _mm512_reduce_add_ps(total);
       inverse[r] = 1.0f / sum;
@@ -305,8 +274,7 @@ void forward_task(const Arguments& a, int64_t t, int64_t kv) {
       bf16* to = a.out + ((x.start + i) * a.heads + kv * group + g) * width;
       const __m512 by = _mm512_set1_ps(inverse[r]);
       for (int64_t c = 0; c < width; c += 16)
-        _mm256_storeu_si256((__m256i*)(to + c),
-                            narrow(_mm512_mul_ps(_mm512_loadu_ps(result + r * width + c), by)));
+        store(to + c, _mm512_mul_ps(_mm512_loadu_ps(result + r * width + c), by));
     }
   }
 }
@@ -345,8 +313,7 @@ void backward_task(const Arguments& a, int64_t t, int64_t kv) {
     const bf16* out = a.out + ((x.start + i) * a.heads + h) * width;
     __m512 sum = _mm512_setzero_ps();
     for (int64_t c = 0; c < width; c += 16)
-      sum = _mm512_fmadd_ps(widen(_mm256_loadu_si256((const __m256i*)(out + c))),
-                            widen(_mm256_loadu_si256((const __m256i*)(grad + r * width + c))), sum);
+      sum = _mm512_fmadd_ps(load(out + c), load(grad + r * width + c), sum);
     delta[r] = _mm512_reduce_add_ps(sum);
   }
   std::memset(dq, 0, R * width * 4);
@@ -388,7 +355,7 @@ void backward_task(const Arguments& a, int64_t t, int64_t kv) {
           e = _mm512_maskz_mov_ps(in, e);
           const __m512 d = _mm512_sub_ps(_mm512_loadu_ps(dp + at), _mm512_loadu_ps(delta + from + c));
           const __m256i s = narrow(_mm512_mul_ps(_mm512_mul_ps(e, d), scale));
-          _mm256_storeu_si256((__m256i*)(p + at), narrow(e));
+          store(p + at, e);
           _mm256_storeu_si256((__m256i*)(ds + at), s);
           s_of[half] = s;
         }
@@ -407,18 +374,19 @@ void backward_task(const Arguments& a, int64_t t, int64_t kv) {
   }
   for (int64_t i = 0; i < x.queries; ++i)
     for (int64_t g = 0; g < group; ++g) {
-      bf16* to = a.grad_query + ((kv * group + g) * a.tokens + x.start + i) * width;
+      bf16* to = a.grad_query + (kv * group + g) * a.grad_query_head + (x.start + i) * a.grad_query_row;
       const int64_t r = i * group + g;
       for (int64_t c = 0; c < width; c += 16) {
         float row[16];
         for (int64_t j = 0; j < 16; ++j) row[j] = dq[(c + j) * R + r];
-        _mm256_storeu_si256((__m256i*)(to + c), narrow(_mm512_loadu_ps(row)));
+        store(to + c, _mm512_loadu_ps(row));
       }
     }
 }
 
 // Sum what every tile found for a key, tile by tile.
-void sum_slots(const Arguments& a, const float* slots, bf16* out, int64_t kv, float* total) {
+void sum_slots(const Arguments& a, const float* slots, bf16* out, int64_t row, int64_t kv,
+               float* total) {
   const int64_t width = a.width;
   std::memset(total, 0, a.tokens * width * 4);
   for (int64_t t = 0; t < a.tiles; ++t) {
@@ -430,9 +398,8 @@ void sum_slots(const Arguments& a, const float* slots, bf16* out, int64_t kv, fl
       from += n;
     }
   }
-  bf16* to = out + kv * a.tokens * width;
-  for (int64_t c = 0; c < a.tokens * width; c += 16)
-    _mm256_storeu_si256((__m256i*)(to + c), narrow(_mm512_loadu_ps(total + c)));
+  for (int64_t r = 0; r < a.tokens; ++r)
+    for (int64_t c = 0; c < width; c += 16) store(out + r * row + c, load(total + r * width + c));
 }
 
 // Tasks by falling cost, so that the threads end together.
@@ -474,10 +441,12 @@ void palate_attention_backward(const Arguments* a) {
     for (int64_t n = 0; n < 2 * a->kv_heads; ++n) {
       thread_local Scratch<float> total_s;
       float* total = total_s.take(a->tokens * a->width);
+      const int64_t kv = n / 2;
       if (n % 2)
-        sum_slots(*a, a->slot_value, a->grad_value, n / 2, total);
+        sum_slots(*a, a->slot_value, a->grad_value + kv * a->grad_value_head, a->grad_value_row, kv,
+                  total);
       else
-        sum_slots(*a, a->slot_key, a->grad_key, n / 2, total);
+        sum_slots(*a, a->slot_key, a->grad_key + kv * a->grad_key_head, a->grad_key_row, kv, total);
     }
   }
 }

@@ -10,31 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.model.native.build import native
+from palate.model.native.build import library, native
 from palate.model.tiles import Scores, Tile, plan_tiles
 from palate.tokens.tree import Forest
 
 _DEPTH = 32  # of a tile product: head widths are multiples of it
 
 
+def _pointers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_void_p) for name in names)
+
+
+def _numbers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, ctypes.c_int64) for name in names)
+
+
+def _strides(*names: str) -> tuple[tuple[str, Any], ...]:
+    return _numbers(*(f"{name}_{axis}" for name in names for axis in ("head", "row")))
+
+
 class _Arguments(ctypes.Structure):
-    """As in attention.cpp."""
+    """`Arguments` of attention.cpp, field by field."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("tiles", "heads", "kv_heads", "width", "tokens")),
-        ("slots", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("start", "end", "length", "first_range")),
-        *((name, ctypes.c_void_p) for name in ("ranges", "slot")),
+        *_numbers("tiles", "heads", "kv_heads", "width", "tokens", "slots"),
+        *_pointers("start", "end", "length", "first_range", "ranges", "slot"),
         ("scale", ctypes.c_float),
-        ("window", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("query", "key", "value")),
-        *(
-            (f"{name}_{axis}", ctypes.c_int64)
-            for name in ("query", "key", "value")
-            for axis in ("head", "row")
-        ),
-        *((name, ctypes.c_void_p) for name in ("out", "lse", "grad", "grad_query", "grad_key")),
-        *((name, ctypes.c_void_p) for name in ("grad_value", "slot_key", "slot_value")),
+        *_numbers("window"),
+        *_pointers("query", "key", "value"),
+        *_strides("query", "key", "value"),
+        *_pointers("out", "lse", "grad", "grad_query", "grad_key", "grad_value"),
+        *_strides("grad_query", "grad_key", "grad_value"),
+        *_pointers("slot_key", "slot_value"),
     )
 
 
@@ -95,78 +102,77 @@ class NativeAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scores: Scores
     ) -> Tensor:
-        query, key, value = (_rows(t) for t in (query, key, value))
-        heads, tokens, width = query.shape
-        out = query.new_empty(tokens, heads, width)
-        lse = torch.empty(heads, tokens, dtype=torch.float32)
-        arguments = _arguments(query, key, value, out, lse, layout, scores)
-        _library().palate_attention_forward(ctypes.byref(arguments))
-        ctx.save_for_backward(query, key, value, out, lse)
+        parts = tuple(t if t.stride(-1) == 1 else t.contiguous() for t in (query, key, value))
+        out, lse = attend(parts, layout, scores)
+        ctx.save_for_backward(*parts, out, lse)
         ctx.layout, ctx.scores = layout, scores
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        query, key, value, out, lse = ctx.saved_tensors
-        layout: Layout = ctx.layout
-        grad = grad.contiguous()
-        grad_q = torch.empty(query.shape, dtype=query.dtype)
-        grad_k, grad_v = (torch.empty(t.shape, dtype=t.dtype) for t in (key, value))
-        slots = torch.empty(2, len(key), layout.slots, key.shape[-1], dtype=torch.float32)
-        arguments = _arguments(query, key, value, out, lse, layout, ctx.scores)
-        arguments.grad = grad.data_ptr()
-        arguments.grad_query = grad_q.data_ptr()
-        arguments.grad_key, arguments.grad_value = grad_k.data_ptr(), grad_v.data_ptr()
-        arguments.slot_key, arguments.slot_value = slots[0].data_ptr(), slots[1].data_ptr()
-        _library().palate_attention_backward(ctypes.byref(arguments))
-        return grad_q, grad_k, grad_v, None, None
+        *parts, out, lse = ctx.saved_tensors
+        grads = tuple(torch.empty(t.shape, dtype=t.dtype) for t in parts)
+        attend_backward(tuple(parts), out, lse, grad, grads, ctx.layout, ctx.scores)
+        return *grads, None, None
 
 
-def _library() -> ctypes.CDLL:
-    library = native().library
-    assert library is not None, "asked for only where the kernels are"
-    return library
+Parts = tuple[Tensor, ...]  # query [heads, T, d], key and value [kv heads, T, d], in any strides
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """The tensor, copied if a row of it is not contiguous."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+def attend(parts: Parts, layout: Layout, scores: Scores) -> tuple[Tensor, Tensor]:
+    """The result [T, heads, d], and the log-sum-exp of every query's scores [heads, T]."""
+    heads, tokens, width = parts[0].shape
+    out = parts[0].new_empty(tokens, heads, width)
+    lse = torch.empty(heads, tokens, dtype=torch.float32)
+    arguments = _arguments(parts, out, lse, layout, scores)
+    library().palate_attention_forward(ctypes.byref(arguments))
+    return out, lse
+
+
+def attend_backward(
+    parts: Parts,
+    out: Tensor,
+    lse: Tensor,
+    grad: Tensor,
+    grads: Parts,
+    layout: Layout,
+    scores: Scores,
+) -> None:
+    """Write the gradients of query, key and value into `grads`, given that of `out`."""
+    grad = grad.contiguous()
+    arguments = _arguments(parts, out, lse, layout, scores)
+    arguments.grad = grad.data_ptr()
+    _point(arguments, grads, "grad_")
+    shape = (len(parts[1]), layout.slots, parts[1].shape[-1])
+    slots = [torch.empty(shape, dtype=torch.float32) for _ in range(2)]
+    arguments.slot_key, arguments.slot_value = (t.data_ptr() for t in slots)
+    library().palate_attention_backward(ctypes.byref(arguments))
 
 
 def _arguments(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    layout: Layout,
-    scores: Scores,
+    parts: Parts, out: Tensor, lse: Tensor, layout: Layout, scores: Scores
 ) -> _Arguments:
-    heads, tokens, width = query.shape
-    strides = {
-        f"{name}_{axis}": tensor.stride(at)
-        for name, tensor in (("query", query), ("key", key), ("value", value))
-        for at, axis in enumerate(("head", "row"))
-    }
-    return _Arguments(
+    heads, tokens, width = parts[0].shape
+    arguments = _Arguments(
         tiles=layout.tiles,
         heads=heads,
-        kv_heads=len(key),
+        kv_heads=len(parts[1]),
         width=width,
         tokens=tokens,
         slots=layout.slots,
-        start=layout.start.data_ptr(),
-        end=layout.end.data_ptr(),
-        length=layout.length.data_ptr(),
-        first_range=layout.first_range.data_ptr(),
-        ranges=layout.ranges.data_ptr(),
-        slot=layout.slot.data_ptr(),
         scale=scores.scale,
         window=scores.window or 0,
-        query=query.data_ptr(),
-        key=key.data_ptr(),
-        value=value.data_ptr(),
         out=out.data_ptr(),
         lse=lse.data_ptr(),
-        **strides,
     )
+    for name in ("start", "end", "length", "first_range", "ranges", "slot"):
+        setattr(arguments, name, getattr(layout, name).data_ptr())
+    _point(arguments, parts, "")
+    return arguments
+
+
+def _point(arguments: _Arguments, parts: Parts, prefix: str) -> None:
+    for name, tensor in zip(("query", "key", "value"), parts, strict=True):
+        setattr(arguments, prefix + name, tensor.data_ptr())
+        setattr(arguments, f"{prefix}{name}_head", tensor.stride(0))
+        setattr(arguments, f"{prefix}{name}_row", tensor.stride(1))

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from palate.machine import cache_root, cpu_features, processor_name
 
-SOURCES = ("attention.cpp",)
+SOURCES = ("attention.cpp", "layers.cpp")
+HEADERS = ("vectors.h",)
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-w")
 _COMPILERS = ("g++", "c++", "clang++")
 _BUILD_SECONDS = 120
@@ -53,6 +54,13 @@ def native() -> Native:
     return Native(library, "native kernels")
 
 
+def library() -> ctypes.CDLL:
+    """The kernels, where `native()` has found them."""
+    found = native().library
+    assert found is not None, "asked for only where the kernels are"
+    return found
+
+
 def _built(compiler: str) -> Path:
     """The library's file, compiled unless it is there."""
     here = Path(__file__).parent
@@ -60,7 +68,7 @@ def _built(compiler: str) -> Path:
         [compiler, "--version"], capture_output=True, check=True, timeout=_BUILD_SECONDS
     ).stdout
     sha = hashlib.sha256(version + processor_name().encode() + " ".join(FLAGS).encode())
-    for name in SOURCES:
+    for name in SOURCES + HEADERS:
         sha.update((here / name).read_bytes())
     target = cache_root() / "native" / f"kernels-{sha.hexdigest()[:20]}.so"
     if not target.is_file():
