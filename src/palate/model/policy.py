@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.model.attention import TREE_ATTENTION
+from palate.model.native import head as native_head
 from palate.model.head import LOGITS_BUDGET, target_logps
 from palate.tokens.tree import Forest
 
@@ -105,14 +106,7 @@ class Policy(nn.Module):
         """log π of each supervised token of each branch, given everything above it."""
         with self.autocast():
             hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
-            logps_P = target_logps(
-                self._logits,
-                hidden_TD[forest.hidden_H],
-                forest.rows_P,
-                forest.targets_P,
-                self.model.config.get_text_config().vocab_size,
-                self.logits_budget,
-            )
+            logps_P = self._logps(hidden_TD[forest.hidden_H], forest)
         return BranchLogps(logps_P[forest.predictions_N], forest.branches_N, forest.branches)
 
     def _packed(self, forest: Forest) -> Tensor:
@@ -135,6 +129,32 @@ class Policy(nn.Module):
         valid = steps[None] < torch.tensor(lengths, device=rows.device)[:, None]
         out = self._body()(input_ids=rows, attention_mask=valid.long(), use_cache=False)
         return out.last_hidden_state[valid]  # type: ignore[no-any-return]
+
+    def _logps(self, hidden_HD: Tensor, forest: Forest) -> Tensor:
+        matrix_VD = self._matrix()
+        if native_head.serves(hidden_HD, matrix_VD):
+            found: Tensor = native_head.HeadLogps.apply(  # type: ignore[no-untyped-call]
+                hidden_HD, matrix_VD, forest.rows_P, forest.targets_P
+            )
+            return found
+        return target_logps(
+            self._logits,
+            hidden_HD,
+            forest.rows_P,
+            forest.targets_P,
+            self.model.config.get_text_config().vocab_size,
+            self.logits_budget,
+        )
+
+    def _matrix(self) -> Tensor | None:
+        """The head's weight where logits are nothing but its product with the hidden state."""
+        config, head = self.model.config.get_text_config(), self.model.get_output_embeddings()
+        changed = ("logits_scaling", "logit_scale", "final_logit_softcapping")
+        plain = type(head) is nn.Linear and head.bias is None
+        if not plain or any(getattr(config, name, None) for name in changed):
+            return None
+        weight: Tensor = head.weight
+        return weight
 
     def _body(self) -> nn.Module:
         return self.model.get_decoder()  # type: ignore[no-any-return]

@@ -17,11 +17,12 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from palate.machine import cache_root, cpu_features, processor_name
 
-SOURCES = ("attention.cpp", "layers.cpp")
-HEADERS = ("vectors.h",)
+SOURCES = ("attention.cpp", "head.cpp", "layers.cpp")
+HEADERS = ("amx.h", "vectors.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-w")
 _COMPILERS = ("g++", "c++", "clang++")
 _BUILD_SECONDS = 120
@@ -89,3 +90,14 @@ def _first_line(error: Exception) -> str:
     said = getattr(error, "stderr", None)
     text = said.decode(errors="replace") if said else str(error)
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+
+
+def counts(*numbers: int) -> tuple[ctypes.c_int64, ...]:
+    """Sizes as the kernels take them."""
+    return tuple(ctypes.c_int64(number) for number in numbers)
+
+
+def pointers(*tensors: Any) -> tuple[ctypes.c_void_p, ...]:
+    """Where contiguous tensors begin; null for None."""
+    assert all(t is None or t.is_contiguous() for t in tensors), "kernels read whole rows"
+    return tuple(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors)

@@ -1,5 +1,4 @@
-// What stands between a layer's matrix products: norms, rotary positions, the gated activation;
-// and the softmax over the vocabulary.
+// What stands between a layer's matrix products: norms, rotary positions, the gated activation.
 //
 // Each is one pass over its rows, in fp32, between an fp32 residual stream and bf16 products.
 // Rows are divided over the threads, and sums over rows go by fixed blocks, so that no result
@@ -128,35 +127,6 @@ void palate_gate_backward(int64_t rows, int64_t width, const bf16* both, const b
       store(d_gate + c, times(times(y, load(up + c)), slope));
       store(d_up + c, times(y, times(g, s)));
     }
-  }
-}
-
-// Rows of logits become their softmax, in place; `normaliser` gets their log-sum-exp. Widths
-// that are no multiple of 16 are welcome here.
-void palate_softmax(int64_t rows, int64_t width, float* logits, float* normaliser) {
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < rows; ++r) {
-    float* row = logits + r * width;
-    const int64_t whole = width / 16 * 16;
-    const __mmask16 rest = __mmask16((1u << (width - whole)) - 1);
-    const __m512 lowest = _mm512_set1_ps(-3e38f);
-    __m512 most_v = _mm512_mask_loadu_ps(lowest, rest, row + whole);
-    for (int64_t c = 0; c < whole; c += 16) most_v = _mm512_max_ps(most_v, load(row + c));
-    const float most = _mm512_reduce_max_ps(most_v);
-    const __m512 shift = _mm512_set1_ps(most);
-    __m512 total_v = _mm512_setzero_ps();
-    for (int64_t c = 0; c < whole; c += 16) {
-      const __m512 e = exponential(_mm512_sub_ps(load(row + c), shift));
-      total_v = _mm512_add_ps(total_v, e);
-      store(row + c, e);
-    }
-    const __m512 last = _mm512_maskz_mov_ps(
-        rest, exponential(_mm512_sub_ps(_mm512_maskz_loadu_ps(rest, row + whole), shift)));
-    const float total = _mm512_reduce_add_ps(_mm512_add_ps(total_v, last));
-    normaliser[r] = most + std::log(total);
-    const __m512 by = _mm512_set1_ps(1.0f / total);
-    for (int64_t c = 0; c < whole; c += 16) store(row + c, times(load(row + c), by));
-    _mm512_mask_storeu_ps(row + whole, rest, times(last, by));
   }
 }
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from palate.model.native.attention import Layout, attend, attend_backward
-from palate.model.native.build import library
+from palate.model.native.build import counts, library, pointers
 from palate.model.tiles import Scores
 
 _BLOCK = 64  # rows of one partial sum of a norm's weight gradient, as in layers.cpp
@@ -37,9 +37,9 @@ class Norm(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=torch.bfloat16)
         inverse = torch.empty(rows, dtype=torch.float32)
         library().palate_norm_forward(
-            *_counts(rows, width),
+            *counts(rows, width),
             ctypes.c_float(epsilon),
-            *_at(x, added, weight, total, y, inverse),
+            *pointers(x, added, weight, total, y, inverse),
         )
         ctx.save_for_backward(total if added is not None else x, weight, inverse)
         ctx.added = added is not None
@@ -50,15 +50,16 @@ class Norm(torch.autograd.Function):
         total, weight, inverse = ctx.saved_tensors
         assert grad_y is not None, "a norm's output is always used"
         grad_sum = None if grad_sum is None else grad_sum.contiguous()
+        grad_y = grad_y.contiguous()
         grad_x = torch.empty_like(total)
         grad_added = torch.empty_like(grad_y) if ctx.added else None
         blocks = None
         if ctx.needs_input_grad[2]:
             blocks = torch.empty(math.ceil(len(total) / _BLOCK), total.shape[1])
         library().palate_norm_backward(
-            *_counts(*total.shape),
-            *_at(total, weight, inverse, grad_y.contiguous(), grad_sum),
-            *_at(grad_x, grad_added, blocks),
+            *counts(*total.shape),
+            *pointers(total, weight, inverse, grad_y, grad_sum),
+            *pointers(grad_x, grad_added, blocks),
         )
         return grad_x, grad_added, None if blocks is None else blocks.sum(0), None
 
@@ -70,7 +71,7 @@ class Gate(torch.autograd.Function):
     def forward(ctx: Any, both: Tensor) -> Tensor:
         ctx.save_for_backward(both)
         out = both.new_empty(len(both), both.shape[1] // 2)
-        library().palate_gate_forward(*_counts(*out.shape), *_at(both, out))
+        library().palate_gate_forward(*counts(*out.shape), *pointers(both, out))
         return out
 
     @staticmethod
@@ -78,7 +79,7 @@ class Gate(torch.autograd.Function):
         (both,) = ctx.saved_tensors
         grad_both = torch.empty_like(both)
         grad = grad.contiguous()
-        library().palate_gate_backward(*_counts(*grad.shape), *_at(both, grad, grad_both))
+        library().palate_gate_backward(*counts(*grad.shape), *pointers(both, grad, grad_both))
         return grad_both
 
 
@@ -115,18 +116,11 @@ class RotaryAttention(torch.autograd.Function):
         return grad_rows, None, None, None, None, None
 
 
-def softmax_(logits_HV: Tensor) -> Tensor:
-    """Turn fp32 logits into their softmax, in place; returns the log-sum-exp of every row."""
-    normaliser_H = torch.empty(len(logits_HV), dtype=torch.float32)
-    library().palate_softmax(*_counts(*logits_HV.shape), *_at(logits_HV, normaliser_H))
-    return normaliser_H
-
-
 def _rotate(rows: Tensor, cos: Tensor, sin: Tensor, kv_heads: int, *, back: bool) -> None:
     heads = rows.shape[1] // cos.shape[-1] - kv_heads  # all but the values
     library().palate_rotate(
-        *_counts(len(rows), heads, cos.shape[-1], rows.stride(0)),
-        *_at(cos, sin, rows),
+        *counts(len(rows), heads, cos.shape[-1], rows.stride(0)),
+        *pointers(cos, sin, rows),
         ctypes.c_int64(back),
     )
 
@@ -135,12 +129,3 @@ def _parts(rows: Tensor, width: int, kv_heads: int) -> tuple[Tensor, ...]:
     """Queries, keys and values [heads, T, d] as views."""
     by_head = rows.unflatten(1, (-1, width)).transpose(0, 1)
     return by_head.split([len(by_head) - 2 * kv_heads, kv_heads, kv_heads])
-
-
-def _counts(*numbers: int) -> tuple[ctypes.c_int64, ...]:
-    return tuple(ctypes.c_int64(number) for number in numbers)
-
-
-def _at(*tensors: Tensor | None) -> tuple[ctypes.c_void_p, ...]:
-    assert all(t is None or t.is_contiguous() for t in tensors), "kernels read whole rows"
-    return tuple(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors)

@@ -25,6 +25,12 @@ inline void store(float* to, __m512 x) { _mm512_storeu_ps(to, x); }
 
 inline void store(bf16* to, __m512 x) { _mm256_storeu_si256((__m256i*)to, narrow(x)); }
 
+// Two rows of sixteen as pairs: even[0], odd[0], even[1], odd[1], …
+inline void store_pairs(bf16* to, __m256i even, __m256i odd) {
+  const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
+  _mm512_storeu_si512(to, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
+}
+
 // e^x to about two units in the last place; 0 far below, as for −inf
 inline __m512 exponential(__m512 x) {
   const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
