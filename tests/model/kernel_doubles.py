@@ -27,6 +27,8 @@ def _one(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> T
 def _all(
     q: Tensor, k: Tensor, v: Tensor, plan: VarlenPlan, scale: float, window: int | None
 ) -> Tensor:
+    dtype = q.dtype
+    q, k, v = (t.to(torch.promote_types(dtype, torch.float32)) for t in (q, k, v))
     queries, keys = plan.queries_S.tolist(), plan.keys_S.tolist()
     assert queries[-1] == len(q)
     assert keys[-1] == len(k)
@@ -37,7 +39,7 @@ def _all(
             _one(q[a:b], k[c:d], v[c:d], scale, window)
             for a, b, c, d in zip(queries, queries[1:], keys, keys[1:], strict=False)
         ]
-    )
+    ).to(dtype)
 
 
 def forward(

@@ -12,6 +12,7 @@ after the next forest is set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from palate.tokens.tree import Forest
 TREE_ATTENTION = "palate_tree"
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # plans are Python, made for one forest
 def tree_attention(  # noqa: PLR0913 the signature is transformers'
     module: torch.nn.Module,
     query: Tensor,
@@ -38,12 +40,14 @@ def tree_attention(  # noqa: PLR0913 the signature is transformers'
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    kernel: Callable[..., Tensor | None] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Exact attention of each segment over its ancestors and itself.
 
     query [1, heads, T, d]; key and value [1, kv heads, T, d]; returns [1, T, heads, d].
     `softcap` bounds the scores (Gemma 2), `s_aux` adds a learned sink per head (GPT-OSS).
+    `kernel` computes it instead where it can (`palate.model.kernels`).
     """
     assert forest is not None, "the forest travels as an argument of the model's forward"
     assert attention_mask is None, "tree attention builds its own masks"
@@ -52,6 +56,10 @@ def tree_attention(  # noqa: PLR0913 the signature is transformers'
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if kernel is not None:
+        done = kernel(query, key, value, forest, scale, sliding_window, softcap, s_aux)
+        if done is not None:
+            return done, None
     scores = Scores(scale, sliding_window, softcap)
     out: Tensor
     if serves(query, value, scores, s_aux):

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from palate.model.groups import path_of
-from palate.tokens.tree import Forest
+from palate.tokens.tree import Forest, to_device
 
 BLOCK = 128
 
@@ -45,13 +45,15 @@ def plan_flex(forest: Forest, window: int | None) -> BlockMask:
 
 def _make(forest: Forest, window: int | None) -> BlockMask:
     device, size = forest.ids_T.device, forest.unique_tokens
-    enter_T, exit_T = (torch.from_numpy(v).to(device) for v in intervals(forest))
+    enter_T, exit_T = (to_device(torch.from_numpy(v), device) for v in intervals(forest))
     mask_mod = _visible(enter_T, exit_T, forest.positions_T, window)
     count_QK = visible_by_block(forest, window, BLOCK)
     # The last block may be cut short: it never counts as wholly visible.
     full_QK = count_QK == BLOCK * BLOCK
     partial_QK = (count_QK > 0) & ~full_QK
-    tables = [torch.from_numpy(t).to(device) for m in (partial_QK, full_QK) for t in _table(m)]
+    tables = [
+        to_device(torch.from_numpy(t), device) for m in (partial_QK, full_QK) for t in _table(m)
+    ]
     return BlockMask.from_kv_blocks(
         *tables, BLOCK_SIZE=BLOCK, mask_mod=mask_mod, seq_lengths=(size, size)
     )

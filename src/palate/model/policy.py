@@ -6,6 +6,7 @@ checkpointing and compilation see one forward (DESIGN, "The policy").
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from palate.model.attention import TREE_ATTENTION
+from palate.model.blocks import Blocks
+from palate.model.head import LOGITS_BUDGET, matrix_of, target_logps
 from palate.model.native import head as native_head
-from palate.model.head import LOGITS_BUDGET, target_logps
+from palate.tokens.padding import bucket, pad_forest
 from palate.tokens.tree import Forest
 
 Layout = Literal["tree", "plain"]
 Precision = Literal["fp32", "bf16"]
+# What a config may say is done to the logits after the head's matrix, see `Policy._logits`.
+_LOGIT_CHANGES = ("logits_scaling", "logit_scale", "final_logit_softcapping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Policy(nn.Module):
 
     `model` is a transformers causal LM, with or without adapters inside. `layout` says how
     it is run: as a packed tree, or each branch padded to a row of its own (the forest must
-    then be built with `share=False`).
+    then be built with `share=False`). `kernel` computes the tree's attention in place of the
+    grouped form (`palate.model.kernels`), `blocks` compiles or recomputes the layers.
     """
 
     def __init__(
@@ -69,12 +75,16 @@ class Policy(nn.Module):
         layout: Layout = "tree",
         precision: Precision = "fp32",
         logits_budget: int = LOGITS_BUDGET,
+        kernel: Callable[..., Tensor | None] | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.layout: Layout = layout
         self.precision: Precision = precision
         self.logits_budget = logits_budget
+        self.kernel = kernel
+        self.blocks = blocks
         refuse_dropout(model.config)
 
     @property
@@ -104,6 +114,8 @@ class Policy(nn.Module):
 
     def forward(self, forest: Forest) -> BranchLogps:
         """log π of each supervised token of each branch, given everything above it."""
+        if self.blocks is not None:
+            self.blocks.begin(forest)
         with self.autocast():
             hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
             logps_P = self._logps(hidden_TD[forest.hidden_H], forest)
@@ -111,12 +123,15 @@ class Policy(nn.Module):
 
     def _packed(self, forest: Forest) -> Tensor:
         self.attend(TREE_ATTENTION)
+        if self.blocks is not None and self.blocks.compiled:
+            forest = pad_forest(forest, bucket(forest.unique_tokens))
         out = self._body()(
             input_ids=forest.ids_T[None],
             position_ids=forest.positions_T[None],
             attention_mask=None,
             use_cache=False,
             forest=forest,
+            kernel=self.kernel,
         )
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
@@ -131,7 +146,7 @@ class Policy(nn.Module):
         return out.last_hidden_state[valid]  # type: ignore[no-any-return]
 
     def _logps(self, hidden_HD: Tensor, forest: Forest) -> Tensor:
-        matrix_VD = self._matrix()
+        matrix_VD = self._head_matrix()
         if native_head.serves(hidden_HD, matrix_VD):
             found: Tensor = native_head.HeadLogps.apply(  # type: ignore[no-untyped-call]
                 hidden_HD, matrix_VD, forest.rows_P, forest.targets_P
@@ -140,24 +155,20 @@ class Policy(nn.Module):
         return target_logps(
             self._logits,
             hidden_HD,
-            forest.rows_P,
-            forest.targets_P,
+            forest,
             self.model.config.get_text_config().vocab_size,
             self.logits_budget,
+            matrix_VD,
         )
-
-    def _matrix(self) -> Tensor | None:
-        """The head's weight where logits are nothing but its product with the hidden state."""
-        config, head = self.model.config.get_text_config(), self.model.get_output_embeddings()
-        changed = ("logits_scaling", "logit_scale", "final_logit_softcapping")
-        plain = type(head) is nn.Linear and head.bias is None
-        if not plain or any(getattr(config, name, None) for name in changed):
-            return None
-        weight: Tensor = head.weight
-        return weight
 
     def _body(self) -> nn.Module:
         return self.model.get_decoder()  # type: ignore[no-any-return]
+
+    def _head_matrix(self) -> Tensor | None:
+        """The head's weight, where the logits are nothing but hidden states times it."""
+        config = self.model.config.get_text_config()
+        changed = any(getattr(config, name, None) for name in _LOGIT_CHANGES)
+        return None if changed else matrix_of(self.model.get_output_embeddings())
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """The head, with the scale or cap that some families apply; the probe compares it."""

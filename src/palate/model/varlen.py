@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from palate.model.groups import path_of
-from palate.tokens.tree import Forest
+from palate.tokens.tree import Forest, to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,7 @@ def _make(forest: Forest) -> VarlenPlan:
     shared_R, counts_R = np.unique(rows_N[uses_M], return_counts=True)
 
     def tensor(values: Any, dtype: torch.dtype = torch.int64) -> Tensor:
-        host = torch.as_tensor(values, dtype=dtype)
-        return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+        return to_device(torch.as_tensor(values, dtype=dtype), device)
 
     return VarlenPlan(
         queries_S=tensor(np.cumsum([0, *queries]), torch.int32),

@@ -69,6 +69,8 @@ class Forest:
     - `ids_T`, `positions_T`: the packed row.
     - `hidden_H`: rows of the packed row that the head needs, ascending.
     - `rows_P`, `targets_P`: prediction p scores token `targets_P[p]` at `hidden_H[rows_P[p]]`.
+    - `first_H`: on the host, [H + 1]; predictions [first_H[h], first_H[h + 1]) are those of
+      hidden row h.
     - `predictions_N`, `branches_N`: supervised token n of the batch, in branch order and
       then in reading order, is prediction `predictions_N[n]` of branch `branches_N[n]`.
     - `path_tokens`: tokens the plain layout would compute, padding not counted.
@@ -85,6 +87,7 @@ class Forest:
     predictions_N: Tensor
     branches_N: Tensor
     path_tokens: int
+    first_H: np.ndarray[Any, Any] = field(compare=False, repr=False)
     plans: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -98,18 +101,19 @@ class Forest:
         return any(segment.parent >= 0 for segment in self.segments)
 
     def to(self, device: torch.device) -> Forest:
-        """The same forest with its tensors on `device`."""
+        """The same forest with its tensors on `device`; a copy to a GPU does not wait for it."""
         return Forest(
-            ids_T=self.ids_T.to(device),
-            positions_T=self.positions_T.to(device),
+            ids_T=to_device(self.ids_T, device),
+            positions_T=to_device(self.positions_T, device),
             segments=self.segments,
             branches=self.branches,
-            hidden_H=self.hidden_H.to(device),
-            rows_P=self.rows_P.to(device),
-            targets_P=self.targets_P.to(device),
-            predictions_N=self.predictions_N.to(device),
-            branches_N=self.branches_N.to(device),
+            hidden_H=to_device(self.hidden_H, device),
+            rows_P=to_device(self.rows_P, device),
+            targets_P=to_device(self.targets_P, device),
+            predictions_N=to_device(self.predictions_N, device),
+            branches_N=to_device(self.branches_N, device),
             path_tokens=self.path_tokens,
+            first_H=self.first_H,
         )
 
 
@@ -220,7 +224,15 @@ class _Builder:
             predictions_N=torch.from_numpy(predictions_N.reshape(-1)),
             branches_N=torch.from_numpy(np.concatenate(owners)),
             path_tokens=sum(len(branch.ids) for branch in self.branches),
+            first_H=np.searchsorted(rows_P.reshape(-1), np.arange(len(hidden_H) + 1)),
         )
+
+
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`; through pinned memory to a GPU, so that the host does not wait."""
+    if device.type == "cuda" and host.device.type == "cpu":
+        return host.pin_memory().to(device, non_blocking=True)
+    return host.to(device)
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int], start: int = 0) -> int:
