@@ -208,6 +208,22 @@ class TrainConfig(Section):
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
+    attention: Literal["auto", "grouped", "varlen", "flex"] = Field(
+        "auto",
+        description="Kernel of the tree's attention; `auto` takes the fastest that is exact on the "
+        "device: on CUDA one of the three, elsewhere `grouped`.",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile of each layer; `auto`: on CUDA, with the tree layout."
+    )
+    checkpointing: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Compute layers again in the backward pass instead of keeping them; `auto` "
+        "does so for micro-batches that would not fit otherwise. Never changes the result.",
+    )
+    offload_activations: bool = Field(
+        False, description="Keep the layers' inputs in host memory where layers are recomputed."
+    )
     reference: Literal["cached", "live"] = Field(
         "cached",
         description="`cached` computes the reference's log-probs once and keeps them on disk; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ def _all(
     queries, keys = plan.queries_S.tolist(), plan.keys_S.tolist()
     assert queries[-1] == len(q)
     assert keys[-1] == len(k)
-    assert max(b - a for a, b in zip(queries, queries[1:], strict=False)) == plan.longest_query
-    assert max(b - a for a, b in zip(keys, keys[1:], strict=False)) == plan.longest_key
+    assert max(b - a for a, b in itertools.pairwise(queries)) == plan.longest_query
+    assert max(b - a for a, b in itertools.pairwise(keys)) == plan.longest_key
     return torch.cat(
         [
             _one(q[a:b], k[c:d], v[c:d], scale, window)

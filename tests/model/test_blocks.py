@@ -17,7 +17,7 @@ from palate.model.blocks import Blocks, decoder_layers
 from palate.model.load import to_compute
 from palate.model.policy import Policy
 from palate.tokens.padding import STEP
-from palate.tokens.tree import Forest
+from palate.tokens.tree import Branch, Forest, build_forest
 
 
 def policy(
@@ -113,10 +113,6 @@ def test_each_micro_batch_is_decided_by_itself_and_sees_its_own_forest() -> None
 
 
 def test_the_padded_layout_is_recomputed_too() -> None:
-    from tests.model.test_flex import random_forest as _  # noqa: F401 the same generator
-
-    from palate.tokens.tree import Branch, build_forest
-
     branches = [Branch([1, 2, 3, 4 + i], [False, True, True, True]) for i in range(3)]
     forest = build_forest(branches, share=False)
     other = policy(layout="plain")
@@ -153,7 +149,7 @@ def test_a_model_without_a_list_of_layers_is_refused() -> None:
     model = BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=2, n_head=2, vocab_size=32))
     assert len(decoder_layers(model)) == 2
     model.config.n_layer = 5
-    with pytest.raises(ValueError, match="no list of 5 decoder layers: use train.checkpointing"):
+    with pytest.raises(ValueError, match=r"no list of 5 decoder layers: use train\.checkpointing"):
         decoder_layers(model)
 
 

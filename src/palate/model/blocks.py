@@ -11,11 +11,12 @@ own forest and not the next one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import _dynamo as dynamo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,10 +39,10 @@ def decoder_layers(model: Any) -> list[nn.Module]:
 
 
 class Blocks:
-    """Takes over the layers' forward; leaves results and gradients as they are.
+    """Takes over the layers' forward inside `running`; leaves results and gradients as they are.
 
-    `needs` says of a forest whether it must be recomputed to fit; it is asked before each
-    forward pass (`begin`).
+    `needs` says of a forest whether it must be recomputed to fit. Elsewhere (sampling, another
+    layout) the layers run as their authors wrote them.
     """
 
     def __init__(
@@ -56,30 +57,38 @@ class Blocks:
         self.offload = offload
         self.compiled = False
         self.recompute = False
+        self._inside = False
         self._own = [layer.forward for layer in self.layers]
-        self._install(self._own)
+        self._fast = self._own
+        for number, layer in enumerate(self.layers):
+            layer.forward = functools.partial(self._run, number)
 
-    def begin(self, forest: Forest) -> None:
-        """Decide how the forward pass that follows is run."""
+    @contextmanager
+    def running(self, forest: Forest) -> Iterator[None]:
+        """Around one forward pass of the layers over this forest."""
         self.recompute = torch.is_grad_enabled() and self.needs(forest)
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
 
     def compile(self, trial: Callable[[], Any]) -> str | None:
         """Compile each layer and try it; what went wrong, or None. Then layers run as before.
 
         A size that fails later runs uncompiled: torch says so in its log.
         """
-        torch._dynamo.config.recompile_limit = _VARIANTS
-        torch._dynamo.config.suppress_errors = False
-        self._install([torch.compile(forward, dynamic=False) for forward in self._own])
+        dynamo.config.recompile_limit = _VARIANTS
+        dynamo.config.suppress_errors = False
+        self._fast = [torch.compile(forward, dynamic=False) for forward in self._own]
         self.compiled = True
         try:
             trial()
         except Exception as error:  # noqa: BLE001 a compiler, its compiler, a driver: all may fail
-            self.compiled = False
-            self._install(self._own)
+            self.compiled, self._fast = False, self._own
             lines = str(error).strip().splitlines() or [""]
             return f"{type(error).__name__}: {lines[0][:200]}"
-        torch._dynamo.config.suppress_errors = True
+        dynamo.config.suppress_errors = True
         return None
 
     def remove(self) -> None:
@@ -87,11 +96,10 @@ class Blocks:
         for layer in self.layers:
             del layer.forward
 
-    def _install(self, forwards: list[Callable[..., Any]]) -> None:
-        for layer, forward in zip(self.layers, forwards, strict=True):
-            layer.forward = functools.partial(self._run, forward)  # type: ignore[method-assign]
-
-    def _run(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _run(self, number: int, *args: Any, **kwargs: Any) -> Any:
+        if not self._inside:
+            return self._own[number](*args, **kwargs)
+        forward = self._fast[number]
         if not (self.recompute and torch.is_grad_enabled()):
             return forward(*args, **kwargs)
         with self._kept_where():

@@ -51,11 +51,17 @@ def _make(forest: Forest, window: int | None) -> BlockMask:
     # The last block may be cut short: it never counts as wholly visible.
     full_QK = count_QK == BLOCK * BLOCK
     partial_QK = (count_QK > 0) & ~full_QK
-    tables = [
-        to_device(torch.from_numpy(t), device) for m in (partial_QK, full_QK) for t in _table(m)
-    ]
+    partial, full = (
+        [to_device(torch.from_numpy(t), device) for t in _table(m)] for m in (partial_QK, full_QK)
+    )
     return BlockMask.from_kv_blocks(
-        *tables, BLOCK_SIZE=BLOCK, mask_mod=mask_mod, seq_lengths=(size, size)
+        partial[0],
+        partial[1],
+        full[0],
+        full[1],
+        BLOCK_SIZE=BLOCK,
+        mask_mod=mask_mod,
+        seq_lengths=(size, size),
     )
 
 
@@ -117,11 +123,14 @@ def _visible(
         below = (enter_T[key] <= enter_T[query]) & (enter_T[query] < exit_T[key])
         return below & (key <= query)
 
+    if window is None:
+        return on_path
+
     def in_window(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
         near = positions_T[query] - positions_T[key] < window
         return on_path(b, h, query, key) & near
 
-    return on_path if window is None else in_window
+    return in_window
 
 
 def _capped(softcap: float) -> Callable[..., Tensor]:
@@ -131,7 +140,7 @@ def _capped(softcap: float) -> Callable[..., Tensor]:
     return cap
 
 
-def flex_tree_attention(  # noqa: PLR0913 what families do to the scores
+def flex_tree_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -72,7 +72,8 @@ def target_logps(
 def matrix_of(head: nn.Module) -> Tensor | None:
     """The weight of a head that is one plain matrix; None for adapted, biased or hooked ones."""
     plain = type(head) is nn.Linear and head.bias is None and type(head.weight) is nn.Parameter
-    hooked = bool(head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head))
+    own = vars(head)
+    hooked = own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
     return head.weight if plain and not hooked else None  # type: ignore[return-value]
 
 
@@ -80,7 +81,7 @@ Cut = tuple[int, int, int, int]
 
 
 def _cuts(forest: Forest, chunk: int) -> list[Cut]:
-    """(first, last, begin, end): predictions [begin, end) are those of hidden rows [first, last)."""
+    """(first, last, begin, end): hidden rows [first, last) make predictions [begin, end)."""
     rows = len(forest.first_H) - 1
     bounds = [(first, min(rows, first + chunk)) for first in range(0, rows, chunk)]
     return [(a, b, int(forest.first_H[a]), int(forest.first_H[b])) for a, b in bounds]
@@ -128,7 +129,7 @@ class _MatrixLogps(torch.autograd.Function):
         return logps_P
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_P: Tensor) -> tuple[Tensor | None, ...]:
         hidden_HD, matrix_VD, rows_P, targets_P, normaliser_H = ctx.saved_tensors
         inputs_HD, weight_VD = hidden_HD.to(ctx.dtype), matrix_VD.to(ctx.dtype)

@@ -69,7 +69,7 @@ def heads_of(config: Any) -> Heads:
     )
 
 
-def _varlen(  # noqa: PLR0913 the shape of a kernel
+def _varlen(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -147,16 +147,15 @@ def check(kernel: Kernel, heads: Heads, device: torch.device, dtype: torch.dtype
 def _compare(
     kernel: Kernel, heads: Heads, forest: Forest, window: int | None, dtype: torch.dtype
 ) -> str | None:
-    inputs = _inputs(heads, forest, dtype)
-    leaves = [t for t in inputs if t is not None]
-    scale = heads.width**-0.5
-    mine = kernel(*inputs[:3], forest, scale, window, heads.softcap, inputs[3])
+    leaves = _inputs(heads, forest, dtype)
+    mine = _call(kernel, leaves, heads, forest, window)
     if mine is None:
         return "it does not take these heads"
-    grouped = _grouped(*inputs[:3], forest, scale, window, heads.softcap, inputs[3])
+    grouped = _call(_grouped, leaves, heads, forest, window)
     wide = [t.detach().double().requires_grad_() for t in leaves]
-    sinks = wide[3] if heads.sinks else None
-    exact = _dense(*wide[:3], forest, scale, window, heads.softcap, sinks)
+    exact = _call(_dense, wide, heads, forest, window)
+    assert grouped is not None
+    assert exact is not None
     weight = torch.randn(exact.shape, generator=torch.Generator().manual_seed(1))
     weight = weight.to(exact)
     results = []
@@ -178,20 +177,30 @@ def _compare(
     return "a branch sees its sibling" if bool(leak[:, :, off_path].any()) else None
 
 
+def _call(
+    kernel: Kernel, leaves: Sequence[Tensor], heads: Heads, forest: Forest, window: int | None
+) -> Tensor | None:
+    query, key, value, *rest = leaves
+    sinks = rest[0] if rest else None
+    return kernel(query, key, value, forest, heads.width**-0.5, window, heads.softcap, sinks)
+
+
 def _rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def _inputs(heads: Heads, forest: Forest, dtype: torch.dtype) -> list[Any]:
+def _inputs(heads: Heads, forest: Forest, dtype: torch.dtype) -> list[Tensor]:
+    """Queries, keys, values, and sinks where the heads have them; all want a gradient."""
     draw = torch.Generator().manual_seed(0)
     device, size = forest.ids_T.device, forest.unique_tokens
     shapes = [(1, n, size, heads.width) for n in (heads.queries, heads.keys, heads.keys)]
     drawn = [torch.randn(shape, generator=draw).to(device, dtype) for shape in shapes]
-    sinks = torch.randn(heads.queries, generator=draw).to(device) if heads.sinks else None
-    return [*(t.requires_grad_() for t in drawn), None if sinks is None else sinks.requires_grad_()]
+    if heads.sinks:
+        drawn.append(torch.randn(heads.queries, generator=draw).to(device))
+    return [t.requires_grad_() for t in drawn]
 
 
-def _grouped(  # noqa: PLR0913 the shape of a kernel
+def _grouped(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -201,7 +210,7 @@ def _grouped(  # noqa: PLR0913 the shape of a kernel
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    return tree_attention(
+    out: Tensor = tree_attention(
         torch.nn.Module(),
         query,
         key,
@@ -213,9 +222,10 @@ def _grouped(  # noqa: PLR0913 the shape of a kernel
         softcap=softcap,
         s_aux=sinks,
     )[0]
+    return out
 
 
-def _dense(  # noqa: PLR0913 the shape of a kernel
+def _dense(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -249,15 +259,13 @@ def _dense(  # noqa: PLR0913 the shape of a kernel
 def _time(kernel: Kernel | None, heads: Heads, device: torch.device, dtype: torch.dtype) -> float:
     """Median seconds of a forward and backward pass over a usual forest."""
     forest = _usual_forest().to(device)
-    inputs = _inputs(heads, forest, dtype)
-    leaves = [t for t in inputs if t is not None]
-    run = kernel or _grouped
+    leaves = _inputs(heads, forest, dtype)
     taken = []
     for turn in range(_WARM_UP + _TIMED):
         _wait(device)
         began = time.perf_counter()
         for window in heads.windows:
-            out = run(*inputs[:3], forest, heads.width**-0.5, window, heads.softcap, inputs[3])
+            out = _call(kernel or _grouped, leaves, heads, forest, window)
             if out is None:
                 return float("inf")
             torch.autograd.grad(out.sum(), leaves)

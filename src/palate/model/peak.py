@@ -9,14 +9,19 @@ import torch
 _SIZES = (256, 512, 1024, 2048)
 
 
-def measure_peak(dtype: torch.dtype, device: str = "cpu", budget: float = 0.5) -> float:
+def measure_peak(
+    dtype: torch.dtype,
+    device: str = "cpu",
+    budget: float = 0.5,
+    sizes: tuple[int, ...] = _SIZES,
+) -> float:
     """Operations a second of a square matrix product, the best seen in about `budget` seconds.
 
     Larger matrices are tried as long as one product stays a small part of the budget. What
     else the machine does meanwhile counts: the figure is a lower bound.
     """
     began, best = time.perf_counter(), 0.0
-    for size in _SIZES:
+    for size in sizes:
         left = torch.ones(size, size, dtype=dtype, device=device)
         right = torch.ones(size, size, dtype=dtype, device=device)
         product = torch.mm(left, right)  # the first one also builds the kernel
@@ -28,7 +33,7 @@ def measure_peak(dtype: torch.dtype, device: str = "cpu", budget: float = 0.5) -
             took = time.perf_counter() - start
             best = max(best, 2 * size**3 / took)
             elapsed = time.perf_counter() - began
-            if elapsed > budget * (_SIZES.index(size) + 1) / len(_SIZES):
+            if elapsed > budget * (sizes.index(size) + 1) / len(sizes):
                 break
         if 8 * took > budget - elapsed:
             break

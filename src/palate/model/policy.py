@@ -51,7 +51,10 @@ class BranchLogps:
 
     def counts_B(self) -> Tensor:
         """Supervised tokens of each branch."""
-        return torch.bincount(self.branches_N, minlength=self.branches)
+        ones_N = torch.ones_like(self.branches_N)  # bincount would wait for the device
+        return torch.zeros(self.branches, dtype=ones_N.dtype, device=ones_N.device).index_add(
+            0, self.branches_N, ones_N
+        )
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
@@ -114,10 +117,9 @@ class Policy(nn.Module):
 
     def forward(self, forest: Forest) -> BranchLogps:
         """log π of each supervised token of each branch, given everything above it."""
-        if self.blocks is not None:
-            self.blocks.begin(forest)
         with self.autocast():
-            hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
+            with self.blocks.running(forest) if self.blocks is not None else nullcontext():
+                hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
             logps_P = self._logps(hidden_TD[forest.hidden_H], forest)
         return BranchLogps(logps_P[forest.predictions_N], forest.branches_N, forest.branches)
 

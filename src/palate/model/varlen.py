@@ -95,7 +95,7 @@ def flash_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The kernel: (output [T, h, d], log-sum-exp, and two tensors that its backward wants)."""
     left, causal = _edges(window)
-    out: tuple[Tensor, ...] = torch.ops.aten._flash_attention_forward(
+    out: tuple[Tensor, ...] = torch.ops.aten._flash_attention_forward(  # noqa: SLF001 see above
         q_Thd,
         k_Nkd,
         v_Nkd,
@@ -105,7 +105,7 @@ def flash_forward(
         plan.longest_key,
         0.0,
         causal,
-        False,  # noqa: FBT003 return_debug_mask; the operator's own order
+        False,
         scale=scale,
         window_size_left=left,
         window_size_right=0,
@@ -113,7 +113,7 @@ def flash_forward(
     return out[0], out[1], out[2], out[3]
 
 
-def flash_backward(  # noqa: PLR0913 the operator's own
+def flash_backward(
     grad_Thd: Tensor,
     q_Thd: Tensor,
     k_Nkd: Tensor,
@@ -126,7 +126,7 @@ def flash_backward(  # noqa: PLR0913 the operator's own
     """Gradients of the queries and of the gathered keys and values."""
     left, causal = _edges(window)
     out_Thd, lse, seed, offset = kept
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001 see above
         grad_Thd,
         q_Thd,
         k_Nkd,
@@ -157,7 +157,7 @@ class _PathAttention(torch.autograd.Function):
     """Attention of all segments over their paths; paths are gathered anew in backward."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 torch passes the arguments by place
+    def forward(
         ctx: Any,
         q_Thd: Tensor,
         k_Tkd: Tensor,
@@ -173,7 +173,7 @@ class _PathAttention(torch.autograd.Function):
         return kept[0]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_Thd: Tensor) -> tuple[Tensor | None, ...]:
         q_Thd, k_Tkd, v_Tkd, *kept = ctx.saved_tensors
         plan: VarlenPlan = ctx.plan

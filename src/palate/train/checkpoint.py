@@ -115,9 +115,12 @@ def _load(
     for name, weight in weights.items():
         weight.copy_(stored[name])
     moments = load_file(folder / "optimizer.safetensors")
+    counts_on_device = bool(optimizer.defaults.get("fused"))
     for name, weight in weights.items():
         entry = {
-            key: moments[f"{name}/{key}"].to(weight.device if key != "step" else "cpu")
+            key: moments[f"{name}/{key}"].to(
+                weight.device if key != "step" or counts_on_device else "cpu"
+            )
             for key in ("exp_avg", "exp_avg_sq", "step")
             if f"{name}/{key}" in moments
         }

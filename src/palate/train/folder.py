@@ -20,6 +20,8 @@ from typing import Any, Literal
 from palate.config import ConfigError, RunConfig, dump_config, load_config
 from palate.durable import write_json, write_text
 from palate.machine import describe
+from palate.model.head import LOGITS_BUDGET
+from palate.model.kernels import GROUPED
 
 _PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
 # What an attempt leaves behind that failed before any data was frozen.
@@ -33,7 +35,9 @@ _MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_
 class Plan:
     """Decisions that a resumed run must repeat to give the same bits.
 
-    `base_sha256` is the hash of the weights it started from.
+    `base_sha256` is the hash of the weights it started from; `attention` names the kernel of
+    the tree's attention, `logits_budget` are bytes of one chunk of the head, `compiled` says
+    whether the layers are.
     """
 
     layout: Literal["tree", "plain"]
@@ -43,6 +47,9 @@ class Plan:
     threads: int
     tokens_per_microbatch: int
     base_sha256: str
+    attention: str = GROUPED
+    logits_budget: int = LOGITS_BUDGET
+    compiled: bool = False
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from palate.model.policy import Policy
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.train import checkpoint
+from palate.train.guard import Guard
 from palate.train.metrics import Averages, Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
-from palate.train.step import ReferenceLookup, StepResult, compute_step, pack
+from palate.train.prefetch import ahead
+from palate.train.step import MicroBatch, ReferenceLookup, StepResult, compute_step, pack
 
 
 class Interrupted(Exception):
@@ -90,26 +93,35 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     if first == 0:
         _measure(task, state, 0, metrics, progress, watch)
     since = time.perf_counter()
-    for index in range(first, total):
-        result, norm, lr = _optimizer_step(task, sampler, index, total, weights, optimizer, state)
+    guard = Guard(optimizer)
+    for index, batches in ahead(partial(_batches, task, sampler), range(first, total)):
+        lr = lr_at(index, total, task.optim, task.lr)
+        set_lr(optimizer, lr)
+        result, norm = _optimizer_step(task, batches, weights, guard, state)
         state, step = result.state, index + 1
         interval.add(result)
         progress.steps = step
         if step == 1 or step % task.config.log_every == 0 or step == total:
+            guard.settle()
             now = time.perf_counter()
             line = {"kind": "train", "step": step, "epoch": step / sampler.steps_per_epoch}
-            sizes, means = interval.sizes(), {**interval.means(), "lr": lr, "grad_norm": norm}
+            sizes, means = (
+                interval.sizes(),
+                {**interval.means(), "lr": lr, "grad_norm": float(norm)},
+            )
             if step == 1 and "abs_h" in result.metrics:  # rounding, as policy = reference
                 means["max_abs_h"] = float(result.metrics["abs_h"].max())
             metrics.append({**line, **means, **sizes, "seconds": now - since})
             watch.on_step(step, total, means)
             interval, since = Interval(), now
         if task.config.eval_every and step % task.config.eval_every == 0 and step < total:
+            guard.settle()
             pause = time.perf_counter()
             _measure(task, state, step, metrics, progress, watch)
             since += time.perf_counter() - pause
         stop = watch.should_stop()
         if stop or _due(step, total, task.config.save_every):
+            guard.settle()
             waiting = interval.to_json()
             checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep, waiting)
         if stop:
@@ -139,28 +151,28 @@ def heldout_means(task: Task, state: State) -> dict[str, float]:
     return {**averages.read(), "loss": float(result.loss)}
 
 
-def _optimizer_step(
-    task: Task,
-    sampler: Sampler,
-    index: int,
-    total: int,
-    weights: dict[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    state: State,
-) -> tuple[StepResult, float, float]:
+def _batches(task: Task, sampler: Sampler, index: int) -> list[MicroBatch]:
+    """The micro-batches of one optimizer step: a pure function of its number."""
     rows = sampler.batch(index)
     share = task.policy.layout == "tree"
     cuts = cut(task.train.examples, rows, task.config.tokens_per_microbatch, share=share)
-    batches = pack(task.train.examples, rows, cuts, share=share, device=task.policy.device)
-    lr = lr_at(index, total, task.optim, task.lr)
-    set_lr(optimizer, lr)
-    optimizer.zero_grad(set_to_none=True)
+    return pack(task.train.examples, rows, cuts, share=share, device=task.policy.device)
+
+
+def _optimizer_step(
+    task: Task,
+    batches: Sequence[MicroBatch],
+    weights: dict[str, torch.Tensor],
+    guard: Guard,
+    state: State,
+) -> tuple[StepResult, torch.Tensor]:
+    guard.optimizer.zero_grad(set_to_none=True)
     result = compute_step(
         task.policy, task.method, task.params, batches, task.train.reference, state
     )
     norm = clip_gradients(weights.values(), task.optim.clip)
-    optimizer.step()
-    return result, norm, lr
+    guard.step(result.loss, norm, [row for micro in batches for row in micro.rows])
+    return result, norm
 
 
 def _start(

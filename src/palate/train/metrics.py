@@ -84,7 +84,7 @@ class Interval:
 
     averages: Averages = field(default_factory=Averages)
     steps: int = 0
-    loss: float = 0.0
+    loss: float | Tensor = 0.0
     unique_tokens: int = 0
     path_tokens: int = 0
 
@@ -92,7 +92,7 @@ class Interval:
         """Count one step."""
         self.averages.add(result.metrics)
         self.steps += 1
-        self.loss += float(result.loss)
+        self.loss = self.loss + result.loss
         self.unique_tokens += result.unique_tokens
         self.path_tokens += result.path_tokens
 
@@ -106,12 +106,12 @@ class Interval:
 
     def means(self) -> dict[str, float]:
         """Metrics by example and the loss by step; the sums of metrics start anew."""
-        return {**self.averages.read(), "loss": self.loss / max(1, self.steps)}
+        return {**self.averages.read(), "loss": float(self.loss) / max(1, self.steps)}
 
     def to_json(self) -> dict[str, Any]:
         """All sums as JSON numbers, which keep every bit of a float64."""
         sums = {name: float(total) for name, total in self.averages.sums.items()}
-        counts = {"steps": self.steps, "loss": self.loss, **self.sizes()}
+        counts = {"steps": self.steps, "loss": float(self.loss), **self.sizes()}
         return {"sums": sums, **counts}
 
     @classmethod

@@ -29,7 +29,7 @@ from palate.model.policy import BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
-from palate.tokens.tree import MIN_SHARED
+from palate.tokens.tree import MIN_SHARED, to_device
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
@@ -46,7 +46,7 @@ class ReferenceLogps:
     def __call__(self, micro: MicroBatch) -> Tensor:
         """Values [N] in the order of the micro-batch's forest."""
         values = torch.cat([self.by_row[row] for row in micro.rows])
-        return values.to(micro.forest.ids_T.device, non_blocking=True)
+        return to_device(values, micro.forest.ids_T.device)
 
 
 class LiveReference:
@@ -76,6 +76,8 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "layout_version": LAYOUT_VERSION,
         "min_shared": MIN_SHARED,
         "device": policy.device.type,
+        "attention": getattr(policy.kernel, "__name__", "grouped"),
+        "compiled": policy.blocks is not None and policy.blocks.compiled,
         "config": _without_names(policy.model.config.to_dict()),
         "versions": [torch.__version__, transformers.__version__],
     }

@@ -27,6 +27,7 @@ from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
+from palate.train.device import equip, plan_device
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
 from palate.train.loop import Split
 from palate.train.optimizer import default_lr
@@ -77,11 +78,13 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
             tokens_per_microbatch=config.train.tokens_per_microbatch,
             base_sha256=base_hash,
         )
+        plan = plan_device(policy, plan, config.train, say)
         write_plan(folder, plan)
     adapted = attach(loaded.model, config.adapter, config.seed)
     to_compute(loaded.model, plan.precision)
     policy.layout, policy.precision = plan.layout, plan.precision
     policy.eval()
+    equip(policy, plan, config, say)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
@@ -215,6 +218,8 @@ def _reference_maker(
             return policy
         frozen = _load(config, plan.device).model.requires_grad_(False)
         to_compute(frozen, plan.precision)
-        return Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
+        copy = Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
+        equip(copy, plan, config)
+        return copy
 
     return make

@@ -24,7 +24,7 @@ from palate.losses.batch import (
     detach,
 )
 from palate.losses.registry import Method
-from palate.model.policy import BranchLogps, Policy
+from palate.model.policy import BranchLogps, Policy, accumulation_dtype
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Forest, build_forest
 
@@ -95,11 +95,12 @@ def compute_step(
 ) -> StepResult:
     """Loss and metrics of a step; with `backward`, gradients are added to the weights.
 
-    Raises `FloatingPointError` on a loss that is not finite, naming the rows.
+    Raises `FloatingPointError` on a loss that is not finite, naming the rows; of a training step
+    on a GPU, which the host does not wait for, `palate.train.guard` does.
     """
     context = _statistic(policy, method, params, batches, reference, state)
     denominator = _denominator(method, batches)
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=accumulation_dtype(policy.device), device=policy.device)
     seen: list[Batch] = []
     metrics: list[dict[str, Tensor]] = []
     for micro in batches:
@@ -109,10 +110,10 @@ def compute_step(
             loss = output.loss_B.sum() / denominator
         if backward:
             loss.backward()
-        total += loss.detach().double().cpu()
+        total += loss.detach()
         seen.append(detach(batch))
         metrics.append({**output.metrics, "loss": output.loss_B.detach()})
-    if not torch.isfinite(total):
+    if not (backward and total.is_cuda) and not torch.isfinite(total):
         rows = [row for micro in batches for row in micro.rows]
         raise FloatingPointError(f"the loss is {total.item()} on examples {rows}")
     order = torch.tensor([place for micro in batches for place in micro.places])
