@@ -208,10 +208,10 @@ class TrainConfig(Section):
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
-    attention: Literal["auto", "grouped", "varlen", "flex"] = Field(
+    attention: Literal["auto", "tiled", "varlen", "flex"] = Field(
         "auto",
         description="Kernel of the tree's attention; `auto` takes the fastest that is exact on the "
-        "device: on CUDA one of the three, elsewhere `grouped`.",
+        "device: on CUDA one of the three, elsewhere `tiled`.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile of each layer; `auto`: on CUDA, with the tree layout."

@@ -25,12 +25,12 @@ def test_it_measures_every_combination_and_writes_json(tmp_path: Path) -> None:
         command, capture_output=True, text=True, env=environment, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert "attention, tiny: grouped (the only one on cpu)" in done.stdout
+    assert "attention, tiny: tiled (the only one on cpu)" in done.stdout
     body = json.loads(out.read_text())
     assert body["machine"]
     assert [run["adapter"] for run in body["runs"]] == ["full", "lora"]
     for run in body["runs"]:
-        assert run["attention"] == "grouped"
+        assert run["attention"] == "tiled"
         assert run["seconds"] > 0
         # three pairs a step; what is shared are the system prompt of 8 and each pair's prompt
         assert run["pairs_per_second"] == pytest.approx(3 / run["seconds"])

@@ -75,7 +75,7 @@ def test_it_equals_one_dense_mask_with_its_gradients(seed: int, window: int | No
 
 
 def test_caps_and_sinks_with_their_gradients() -> None:
-    """Against the grouped path, whose own caps and sinks are tested by hand."""
+    """Against the tiled form, whose own caps and sinks are tested by hand."""
     forest = random_forest(1, longest=20)
     inputs = tensors(forest, 1)
     sinks = torch.tensor([-1.0, 0.5, 2.0, 3.0], dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,7 @@ from transformers import Gemma2Config, GptOssConfig, MistralConfig
 from palate.model import kernels
 from palate.model.attention import tree_attention
 from palate.model.flex import flex_tree_attention
-from palate.model.kernels import GROUPED, KERNELS, Heads, check, choose, heads_of, kernel_named
+from palate.model.kernels import TILED, KERNELS, Heads, check, choose, heads_of, kernel_named
 from palate.model.policy import Policy
 
 FLEX = flex_tree_attention
@@ -100,31 +100,31 @@ def test_the_fastest_of_the_exact_is_chosen(monkeypatch: pytest.MonkeyPatch) -> 
     found = choose(PLAIN, CPU, torch.float32, ("varlen", "flex"))
     assert found.name == "flex"
     assert found.reason == (
-        "grouped 3000.00 ms, flex 2000.00 ms; refused: varlen: it does not take these heads"
+        "tiled 3000.00 ms, flex 2000.00 ms; refused: varlen: it does not take these heads"
     )
     assert not found.warning
     seconds[None] = 0.5
-    assert choose(PLAIN, CPU, torch.float32, ("flex",)).name == GROUPED
+    assert choose(PLAIN, CPU, torch.float32, ("flex",)).name == TILED
 
 
-def test_when_none_is_exact_the_grouped_form_is_taken_with_a_warning(
+def test_when_none_is_exact_the_tiled_form_is_taken_with_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(KERNELS, "flex", leaking)
     found = choose(PLAIN, CPU, torch.float32, ("flex",))
-    assert found.name == GROUPED
-    assert "falls back to grouped (flex: a branch sees its sibling)" in found.warning
+    assert found.name == TILED
+    assert "falls back to tiled (flex: a branch sees its sibling)" in found.warning
 
 
 def test_timing_runs_every_kernel() -> None:
     found = choose(Heads(2, 2, 8), CPU, torch.float32, ("flex",))
-    assert "grouped" in found.reason
+    assert "tiled" in found.reason
     assert "flex" in found.reason
 
 
 def test_on_a_cpu_nothing_is_tried() -> None:
     assert choose(PLAIN, CPU, torch.float32).reason == "the only one on cpu"
-    assert kernel_named(GROUPED) is None
+    assert kernel_named(TILED) is None
 
 
 def test_the_heads_of_a_config() -> None:
@@ -156,7 +156,7 @@ def test_a_policy_hands_its_kernel_to_every_layer(
     assert torch.allclose(found.token_logps_N, expected.token_logps_N, atol=1e-5)
 
 
-def test_a_kernel_that_cannot_leaves_it_to_the_grouped_form() -> None:
+def test_a_kernel_that_cannot_leaves_it_to_the_tiled_form() -> None:
     forest = random_forest(0)
     q, k, v = torch.randn(3, 1, 2, forest.unique_tokens, 8)
     module = torch.nn.Module()

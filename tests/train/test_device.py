@@ -48,18 +48,18 @@ def equipped(plan: Plan = PLAN, say: Notes | None = None, **train: Any) -> Polic
 def test_on_a_cpu_all_stays_as_it_was() -> None:
     plan = planned()
     assert plan == PLAN
-    assert (plan.attention, plan.compiled, plan.logits_budget) == ("grouped", False, LOGITS_BUDGET)
+    assert (plan.attention, plan.compiled, plan.logits_budget) == ("tiled", False, LOGITS_BUDGET)
 
 
 def test_what_was_chosen_is_in_the_plan_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    warned = Choice("grouped", "2 ms", warning="falls back to grouped (flex: off)")
+    warned = Choice("tiled", "2 ms", warning="falls back to tiled (flex: off)")
     monkeypatch.setattr(devices, "choose", lambda *_: warned)
     say = Notes()
     planned(say=say)
-    assert say.said == ["WARNING: falls back to grouped (flex: off)"]
+    assert say.said == ["WARNING: falls back to tiled (flex: off)"]
     monkeypatch.setattr(devices, "choose", lambda *_: Choice("flex", "1 ms"))
     assert planned().attention == "flex"
-    assert planned(replace(PLAN, layout="plain")).attention == "grouped"
+    assert planned(replace(PLAN, layout="plain")).attention == "tiled"
 
 
 def test_compiling_is_for_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_a_gpus_kernel_on_a_cpu_is_refused(name: str) -> None:
         planned(attention=name)
     with pytest.raises(ConfigError, match="for the tree layout"):
         planned(replace(PLAN, layout="plain"), attention=name)
-    assert planned(attention="grouped").attention == "grouped"
+    assert planned(attention="tiled").attention == "tiled"
 
 
 def test_the_plans_kernel_is_the_policys(monkeypatch: pytest.MonkeyPatch) -> None:

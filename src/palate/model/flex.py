@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from palate.model.groups import path_of
 from palate.tokens.tree import Forest, to_device
 
 BLOCK = 128
@@ -95,7 +94,7 @@ def visible_by_block(forest: Forest, window: int | None, block: int) -> np.ndarr
         rows = np.arange(segment.start, segment.end)
         positions = segment.position + rows - segment.start
         above = 0
-        for begin, end in path_of(segment):
+        for begin, end in (*segment.context, (segment.start, segment.end)):
             last = np.minimum(end, rows + 1)
             first = np.full_like(rows, begin)
             if window is not None:  # key at position `above + r − begin` must exceed p − window

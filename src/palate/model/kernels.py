@@ -1,11 +1,11 @@
 """Which attention kernel computes the tree on this device: checked, timed, chosen once.
 
-`grouped` is the form in `palate.model.attention`, made of torch's scaled-dot-product attention:
-it runs everywhere and is what the others are measured against. On CUDA two more are tried, the
-variable-length flash kernel and `flex_attention`. Each must agree with attention written out in
-float64 over one dense mask, forward and backward, as closely as `grouped` does in the same
-precision, and must not let a branch see its sibling at all. Among those that pass, the fastest on
-a forest of a usual size is taken. The choice is written to the run's plan and not made again.
+`tiled` is our own form (`palate.model.tiles`), which runs everywhere. On CUDA two more are tried,
+the variable-length flash kernel and `flex_attention`. Each must agree with attention written out
+in float64 over one dense mask, forward and backward, as closely as torch's plain attention under
+that mask does in the same precision, and must not let a branch see its sibling at all. Among
+those that pass, the fastest on a forest of a usual size is taken. The choice is written to the
+run's plan and not made again.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from palate.model.attention import tree_attention
 from palate.model.flex import flex_tree_attention
-from palate.model.groups import path_of
 from palate.model.varlen import supports_varlen, varlen_attention
 from palate.tokens.tree import Branch, Forest, build_forest
 
 # (query, key, value, forest, scale, window, softcap, sinks) to [1, T, heads, d], or None where the
-# kernel cannot do it and the grouped form must
+# kernel cannot do it and the tiled form must
 Kernel = Callable[..., Tensor | None]
 
-GROUPED = "grouped"
-# Root-mean-square error that a kernel may have: in units of the grouped form's, and on top of it
+TILED = "tiled"
+# Root-mean-square error that a kernel may have: in units of plain attention's, and on top of it
 # (relative; the last digits of fp32).
 _TOLERANCE, _LAST_DIGITS = 2.0, 1e-6
 _WARM_UP, _TIMED = 2, 5
@@ -88,8 +88,8 @@ KERNELS: dict[str, Kernel] = {"varlen": _varlen, "flex": flex_tree_attention}
 
 
 def kernel_named(name: str) -> Kernel | None:
-    """The kernel of a plan; None stands for the grouped form."""
-    return None if name == GROUPED else KERNELS[name]
+    """The kernel of a plan; None stands for the tiled form."""
+    return None if name == TILED else KERNELS[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +111,18 @@ def choose(
     if candidates is None:
         candidates = tuple(KERNELS) if device.type == "cuda" else ()
     if not candidates:
-        return Choice(GROUPED, f"the only one on {device.type}")
+        return Choice(TILED, f"the only one on {device.type}")
     refused: dict[str, str] = {}
     for name in candidates:
         wrong = check(KERNELS[name], heads, device, dtype)
         if wrong is not None:
             refused[name] = wrong
-    good = [GROUPED, *(name for name in candidates if name not in refused)]
+    good = [TILED, *(name for name in candidates if name not in refused)]
     seconds = {name: _time(kernel_named(name), heads, device, dtype) for name in good}
     best = min(seconds, key=lambda name: seconds[name])
     times = ", ".join(f"{name} {1e3 * taken:.2f} ms" for name, taken in seconds.items())
     said = "; ".join(f"{name}: {why}" for name, why in refused.items())
-    slow = f"tree attention falls back to {GROUPED} ({said})" if len(good) == 1 else ""
+    slow = f"tree attention falls back to {TILED} ({said})" if len(good) == 1 else ""
     return Choice(best, f"{times}" + (f"; refused: {said}" if said else ""), slow)
 
 
@@ -151,28 +151,28 @@ def _compare(
     mine = _call(kernel, leaves, heads, forest, window)
     if mine is None:
         return "it does not take these heads"
-    grouped = _call(_grouped, leaves, heads, forest, window)
+    plain = _call(_plain, leaves, heads, forest, window)
     wide = [t.detach().double().requires_grad_() for t in leaves]
     exact = _call(_dense, wide, heads, forest, window)
-    assert grouped is not None
+    assert plain is not None
     assert exact is not None
     weight = torch.randn(exact.shape, generator=torch.Generator().manual_seed(1))
     weight = weight.to(exact)
     results = []
-    for out, at in ((mine, leaves), (grouped, leaves), (exact, wide)):
+    for out, at in ((mine, leaves), (plain, leaves), (exact, wide)):
         grads = torch.autograd.grad(out, at, weight.to(out.dtype), retain_graph=out is mine)
         results.append([out.detach().double(), *(g.double() for g in grads)])
     names = ["output", "query gradient", "key gradient", "value gradient", "sink gradient"]
     for name, a, b, c in zip(names, *results, strict=False):
         error, usual = _rms(a - c) / _rms(c), _rms(b - c) / _rms(c)
         if not error <= _TOLERANCE * usual + _LAST_DIGITS:
-            return f"{name} off by {error:.1e}, {GROUPED} by {usual:.1e}"
+            return f"{name} off by {error:.1e}, plain attention by {usual:.1e}"
     last = forest.segments[-1]  # its sibling's keys must have no influence at all
     one = torch.zeros_like(mine)
     one[:, last.start : last.end] = 1
     (leak,) = torch.autograd.grad(mine, leaves[1], one)
     off_path = torch.ones(forest.unique_tokens, dtype=torch.bool, device=leak.device)
-    for begin, end in path_of(last):
+    for begin, end in (*last.context, (last.start, last.end)):
         off_path[begin:end] = False
     return "a branch sees its sibling" if bool(leak[:, :, off_path].any()) else None
 
@@ -200,7 +200,7 @@ def _inputs(heads: Heads, forest: Forest, dtype: torch.dtype) -> list[Tensor]:
     return [t.requires_grad_() for t in drawn]
 
 
-def _grouped(
+def _tiled(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -236,24 +236,51 @@ def _dense(
     sinks: Tensor | None,
 ) -> Tensor:
     """Attention written out, with one mask over the packed row."""
-    allowed = torch.zeros(forest.unique_tokens, forest.unique_tokens, dtype=torch.bool)
-    for segment in forest.segments:
-        rows = [row for a, b in path_of(segment) for row in range(a, b)]
-        for position in range(segment.position, len(rows)):
-            first = 0 if window is None else max(0, position - window + 1)
-            allowed[rows[position], rows[first : position + 1]] = True
+    allowed = _mask(forest, window)
     group = query.shape[1] // key.shape[1]
     key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
     scores = query @ key.transpose(-1, -2) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    scores = scores.masked_fill(~allowed.to(scores.device), float("-inf"))
+    scores = scores.masked_fill(~allowed, float("-inf"))
     if sinks is not None:
         column = sinks.view(1, -1, 1, 1).expand(1, -1, scores.shape[2], 1)
         weights = torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]
     else:
         weights = scores.softmax(dim=-1)
     return (weights @ value).transpose(1, 2)
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    forest: Forest,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """What a model does without us: torch's attention under the mask, in the inputs' precision."""
+    if softcap is not None or sinks is not None:
+        return _dense(query, key, value, forest, scale, window, softcap, sinks)
+    group = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
+    allowed = _mask(forest, window)
+    out = functional.scaled_dot_product_attention(query, key, value, allowed, scale=scale)
+    return out.transpose(1, 2)
+
+
+def _mask(forest: Forest, window: int | None) -> Tensor:
+    """True where a packed row sees another, [T, T]."""
+    allowed = torch.zeros(forest.unique_tokens, forest.unique_tokens, dtype=torch.bool)
+    for segment in forest.segments:
+        path = (*segment.context, (segment.start, segment.end))
+        rows = [row for begin, end in path for row in range(begin, end)]
+        for position in range(segment.position, len(rows)):
+            first = 0 if window is None else max(0, position - window + 1)
+            allowed[rows[position], rows[first : position + 1]] = True
+    return allowed.to(forest.ids_T.device)
 
 
 def _time(kernel: Kernel | None, heads: Heads, device: torch.device, dtype: torch.dtype) -> float:
@@ -265,7 +292,7 @@ def _time(kernel: Kernel | None, heads: Heads, device: torch.device, dtype: torc
         _wait(device)
         began = time.perf_counter()
         for window in heads.windows:
-            out = _call(kernel or _grouped, leaves, heads, forest, window)
+            out = _call(kernel or _tiled, leaves, heads, forest, window)
             if out is None:
                 return float("inf")
             torch.autograd.grad(out.sum(), leaves)

@@ -68,7 +68,7 @@ class Policy(nn.Module):
     `model` is a transformers causal LM, with or without adapters inside. `layout` says how
     it is run: as a packed tree, or each branch padded to a row of its own (the forest must
     then be built with `share=False`). `kernel` computes the tree's attention in place of the
-    grouped form (`palate.model.kernels`), `blocks` compiles or recomputes the layers.
+    tiled form (`palate.model.kernels`), `blocks` compiles or recomputes the layers.
     """
 
     def __init__(

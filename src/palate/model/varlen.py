@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from palate.model.groups import path_of
 from palate.tokens.tree import Forest, to_device
 
 
@@ -62,7 +61,11 @@ def _make(forest: Forest) -> VarlenPlan:
     queries = [segment.length for segment in forest.segments]
     keys = [segment.position + segment.length for segment in forest.segments]
     rows_N = np.concatenate(
-        [np.arange(a, b) for segment in forest.segments for a, b in path_of(segment)]
+        [
+            np.arange(a, b)
+            for segment in forest.segments
+            for a, b in (*segment.context, (segment.start, segment.end))
+        ]
     )
     ends_S = np.cumsum(keys)
     own = np.zeros(len(rows_N), dtype=bool)

@@ -34,9 +34,9 @@ def plan_device(policy: Policy, plan: Plan, config: TrainConfig, say: Reporter) 
     """The plan with the kernel, the head's budget and whether layers are compiled."""
     device, tree = policy.device, plan.layout == "tree"
     wanted = config.attention
-    if wanted != "auto" and not tree and wanted != "grouped":
+    if wanted != "auto" and not tree and wanted != "tiled":
         raise ConfigError(f"train.attention {wanted} is for the tree layout: use auto")
-    chosen = _choose_kernel(policy, plan, wanted) if tree else Choice("grouped", "")
+    chosen = _choose_kernel(policy, plan, wanted) if tree else Choice("tiled", "")
     if chosen.warning:
         say.note(f"WARNING: {chosen.warning}")
     elif device.type == "cuda" and tree:
@@ -62,11 +62,11 @@ def _choose_kernel(policy: Policy, plan: Plan, wanted: str) -> Choice:
     if policy.device.type != "cuda":
         raise ConfigError(
             f"train.attention {wanted} needs a CUDA device, and this is {policy.device.type}: use "
-            "auto or grouped"
+            "auto or tiled"
         )
     wrong = check(KERNELS[wanted], heads, policy.device, dtype)
     if wrong is not None:
-        raise ConfigError(f"train.attention is {wanted}, but {wrong}: use auto or grouped")
+        raise ConfigError(f"train.attention is {wanted}, but {wrong}: use auto or tiled")
     return Choice(wanted, "as the recipe says")
 
 

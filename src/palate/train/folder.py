@@ -21,7 +21,7 @@ from palate.config import ConfigError, RunConfig, dump_config, load_config
 from palate.durable import write_json, write_text
 from palate.machine import describe
 from palate.model.head import LOGITS_BUDGET
-from palate.model.kernels import GROUPED
+from palate.model.kernels import TILED
 
 _PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
 # What an attempt leaves behind that failed before any data was frozen.
@@ -47,7 +47,7 @@ class Plan:
     threads: int
     tokens_per_microbatch: int
     base_sha256: str
-    attention: str = GROUPED
+    attention: str = TILED
     logits_budget: int = LOGITS_BUDGET
     compiled: bool = False
 

@@ -76,7 +76,7 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "layout_version": LAYOUT_VERSION,
         "min_shared": MIN_SHARED,
         "device": policy.device.type,
-        "attention": getattr(policy.kernel, "__name__", "grouped"),
+        "attention": getattr(policy.kernel, "__name__", "tiled"),
         "compiled": policy.blocks is not None and policy.blocks.compiled,
         "config": _without_names(policy.model.config.to_dict()),
         "versions": [torch.__version__, transformers.__version__],
