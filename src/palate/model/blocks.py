@@ -42,7 +42,8 @@ class Blocks:
     """Takes over the layers' forward inside `running`; leaves results and gradients as they are.
 
     `needs` says of a forest whether it must be recomputed to fit. Elsewhere (sampling, another
-    layout) the layers run as their authors wrote them.
+    layout) the layers run as they did before, as they also do where they are recomputed. What else
+    replaces a layer's forward must have done so by now.
     """
 
     def __init__(
@@ -92,9 +93,12 @@ class Blocks:
         return None
 
     def remove(self) -> None:
-        """Give the layers their own forward back."""
-        for layer in self.layers:
-            del layer.forward
+        """Give the layers the forward back that they had."""
+        for layer, own in zip(self.layers, self._own, strict=True):
+            if getattr(own, "__self__", None) is layer:  # its class's, which needs no attribute
+                del layer.forward
+            else:
+                layer.forward = own
 
     def _run(self, number: int, *args: Any, **kwargs: Any) -> Any:
         if not self._inside:
