@@ -12,7 +12,7 @@ from transformers import Gemma2Config, GptOssConfig, MistralConfig
 from palate.model import kernels
 from palate.model.attention import tree_attention
 from palate.model.flex import flex_tree_attention
-from palate.model.kernels import TILED, KERNELS, Heads, check, choose, heads_of, kernel_named
+from palate.model.kernels import KERNELS, TILED, Heads, check, choose, heads_of, kernel_named
 from palate.model.policy import Policy
 
 FLEX = flex_tree_attention
