@@ -163,23 +163,24 @@ def _load(config: RunConfig, device: str) -> Loaded:
 
 
 def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
-    """The recipe's layout, or what the probe allows; a refusal of the tree is said aloud."""
+    """The recipe's layout, or what the probe allows; a refusal of the tree is said aloud.
+
+    Raises `ConfigError` for a model that neither layout computes exactly.
+    """
     wanted: Layout | str = config.train.layout
-    if wanted == "plain":
-        return Probe("plain", "as the recipe says")
-    found = probe(policy)
-    if found.layout == "plain":
-        if wanted == "tree":
-            raise ConfigError(
-                f"train.layout is tree, but it is not exact for this model: {found.reason}; "
-                "use auto or plain"
-            )
-        wrong = check_plain(policy)
-        if wrong is not None:
-            raise ConfigError(
-                f"this model cannot be trained exactly yet: the tree: {found.reason}; padded "
-                f"rows: {wrong}"
-            )
+    found = Probe("plain", "as the recipe says") if wanted == "plain" else probe(policy)
+    if found.layout == "tree":
+        return found
+    if wanted == "tree":
+        raise ConfigError(
+            f"train.layout is tree, but it is not exact for this model: {found.reason}; "
+            "use auto or plain"
+        )
+    wrong = check_plain(policy)
+    if wrong is not None:
+        tree = "" if wanted == "plain" else f"the tree: {found.reason}; "
+        raise ConfigError(f"this model cannot be trained exactly yet: {tree}padded rows: {wrong}")
+    if wanted != "plain":
         say.note(f"WARNING: using the plain layout, slower and as exact: {found.reason}")
     return found
 
