@@ -59,7 +59,7 @@ def test_log_probs_and_gradients_over_200_random_trees() -> None:
 
 
 def fan(seed: int, trunk: int = 32, width: int = 64) -> list[Branch]:
-    """`width` branches of one to seven tokens under one trunk, each with a first token of its own."""
+    """`width` branches of one to seven tokens under one trunk; each begins differently."""
     draw = random.Random(seed)
     begin = [draw.randrange(VOCABULARY) for _ in range(trunk)]
     branches = []
@@ -87,6 +87,7 @@ def embedding_gradient(model: Any, objective: Callable[[], Tensor]) -> Tensor:
     return grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["all alike", "against each other"])
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_the_gradient_of_a_trunk_below_64_branches(family: str, kind: str) -> None:

@@ -71,6 +71,7 @@ def losses(family: str, kind: str, layout: Layout, lr: float) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "lr"), [("lora", 5e-3), ("full", 5e-4)])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_the_losses_agree_at_each_of_fifty_steps(family: str, kind: str, lr: float) -> None:
