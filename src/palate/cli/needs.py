@@ -76,7 +76,7 @@ class Needs:
         parts = {
             "program": memory.program,
             "weights fp32": memory.weights,
-            "bf16 copies": memory.copies,
+            "bf16 and 4-bit copies": memory.copies,
             "reference": memory.reference,
             "trained (gradient, 2 moments)": memory.trained,
             "activations": memory.activations,
@@ -122,8 +122,11 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     from palate.losses.registry import find
     from palate.model import cost
     from palate.model.load import load_config_only
+    from palate.model.nf4 import require_nf4
     from palate.tokens.sampler import Sampler
 
+    if config.model.quantize == "nf4":
+        require_nf4()
     method, _ = find(config.method)
     train, heldout, funnel = _rendered(config, method)
     trust = config.model.trust_remote_code
@@ -150,7 +153,14 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         parameters=anatomy.parameters,
         trained=anatomy.adapter(config.adapter) if lora else anatomy.parameters,
         work=work,
-        memory=cost.memory(anatomy, work.largest, config.adapter, precision, live_reference=live),
+        memory=cost.memory(
+            anatomy,
+            work.largest,
+            config.adapter,
+            precision,
+            live_reference=live,
+            in_4_bits=config.model.quantize == "nf4",
+        ),
         memory_free=health.memory_free,
         training_seconds=cost.seconds(cost.training_flops(anatomy, work.total, lora=lora), peak),
         reference_seconds=cost.seconds(

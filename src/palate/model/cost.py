@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from palate.config import AdapterConfig
 from palate.model.head import LOGITS_BUDGET
+from palate.model.nf4 import BYTES_A_WEIGHT
 from palate.model.policy import Precision
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
@@ -248,18 +249,23 @@ def memory(
     precision: Precision,
     *,
     live_reference: bool,
+    in_4_bits: bool = False,
 ) -> Memory:
     """Bytes by purpose, at the largest micro-batch.
 
     With an adapter in bf16 the frozen matrices are kept in bf16 only, and a tied head gets a
     bf16 copy of its own. Full training in bf16 keeps fp32 weights, and their bf16 copies
     while a micro-batch is computed. A live reference beside full training is a second model.
+    In 4 bits the body is neither of these, but codes and scales (`palate.model.nf4`).
     """
     lora, bf16 = adapter.kind == "lora", precision == "bf16"
     matrices = anatomy.body + anatomy.head
     in_bf16 = anatomy.body + (0 if anatomy.tied else anatomy.head)
     frozen_fp32 = 4 * (anatomy.parameters - (in_bf16 if bf16 else 0))
     copies = 2 * matrices if bf16 else 0
+    if in_4_bits:
+        frozen_fp32 -= 0 if bf16 else 4 * anatomy.body
+        copies += int((BYTES_A_WEIGHT - (2 if bf16 else 0)) * anatomy.body)
     trained = anatomy.adapter(adapter) if lora else anatomy.parameters
     return Memory(
         program=PROGRAM,

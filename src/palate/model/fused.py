@@ -23,7 +23,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
-from palate.model.lora import lean
+from palate.model.lora import plain
 from palate.model.native.attention import layout_of
 from palate.model.native.build import native
 from palate.model.native.layers import Gate, Norm, RotaryAttention
@@ -61,13 +61,20 @@ def _eligible(layer: Any) -> bool:
     projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     projections += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     return (
-        all(type(p) is nn.Linear or (type(p) is LoraLinear and lean(p)) for p in projections)
+        all(_ordinary(p) for p in projections)
         and isinstance(mlp.act_fn, nn.SiLU | type(_silu()))
         and attention.head_dim % _HEAD == 0
         and mlp.gate_proj.out_features % _WIDTH == 0
         and layer.input_layernorm.weight.shape[0] % _WIDTH == 0
         and layer.input_layernorm.weight.device.type == "cpu"
     )
+
+
+def _ordinary(layer: Any) -> bool:
+    """A plain linear layer, with peft's plain LoRA on it or without."""
+    if type(layer) is not LoraLinear:
+        return type(layer) is nn.Linear
+    return type(layer.get_base_layer()) is nn.Linear and plain(layer)
 
 
 def _silu() -> nn.Module:
@@ -159,6 +166,7 @@ class Projection:
             for number, layer in enumerate(self.adapters)
             if layer is not None and not layer.disable_adapters and not layer.merged
         ]
+        assert all(len(layer.active_adapters) == 1 for _, layer in active), "one adapter at a time"
         if not active:
             return functional.linear(x, self.weight, self.bias)
         names = [layer.active_adapters[0] for _, layer in active]

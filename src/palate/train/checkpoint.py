@@ -117,8 +117,8 @@ def _load(
     moments = load_file(folder / "optimizer.safetensors")
     for name, weight in weights.items():
         entry = {
-            key: moments[f"{name}/{key}"].to(weight.device if key != "step" else "cpu")
-            for key in ("exp_avg", "exp_avg_sq", "step")
+            key: moments[f"{name}/{key}"].to(_home(optimizer, weight, key))
+            for key in ("exp_avg", "exp_avg_sq", "step", "exp_avg_scale", "exp_avg_sq_scale")
             if f"{name}/{key}" in moments
         }
         if entry:
@@ -131,6 +131,12 @@ def _load(
         passed_over=damaged,
         waiting=body.get("waiting", {}),
     )
+
+
+def _home(optimizer: torch.optim.Optimizer, weight: Tensor, key: str) -> torch.device:
+    """Where a part of a weight's state belongs: only a fused step count is beside its weight."""
+    fused = optimizer.param_groups[0].get("fused")
+    return weight.device if fused or key != "step" else torch.device("cpu")
 
 
 def _set_aside(folder: Path) -> None:

@@ -21,7 +21,16 @@ from palate.config import ConfigError, RunConfig, dump_config, load_config
 from palate.durable import write_json, write_text
 from palate.machine import describe
 
-_PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
+_PACKAGES = (
+    "palate",
+    "torch",
+    "transformers",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "pyarrow",
+    "bitsandbytes",
+)
 # What an attempt leaves behind that failed before any data was frozen.
 _BEGINNINGS = {".lock", "config.yaml", "plan.json", "environment.json", "rejects.jsonl"}
 # What may differ between a run and its continuation, beside all of `evaluate`.
@@ -33,7 +42,8 @@ _MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_
 class Plan:
     """Decisions that a resumed run must repeat to give the same bits.
 
-    `base_sha256` is the hash of the weights it started from.
+    `base_sha256` is the hash of the weights it started from, `reference_sha256` of what the
+    reference computes with (`train/base.py`); runs of before that was kept have none.
     """
 
     layout: Literal["tree", "plain"]
@@ -43,6 +53,7 @@ class Plan:
     threads: int
     tokens_per_microbatch: int
     base_sha256: str
+    reference_sha256: str = ""
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Progress:
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     """Train to the end, or to the first request to stop (raises `Interrupted`)."""
     weights = trainable(task.policy)
-    optimizer = make_adamw(weights, task.optim, task.lr)
+    optimizer = make_adamw(weights, task.optim, task.lr, task.seed)
     sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
     total = sampler.total_steps(task.config.epochs, task.config.max_steps)
     metrics = MetricsFile(task.folder / "metrics.jsonl")

@@ -14,23 +14,18 @@ import torch
 from palate.config import ConfigError, RunConfig
 from palate.losses.registry import Method
 from palate.machine import cache_root, fast_bf16, threads, tune_allocator
-from palate.model.adapters import adapters_off, attach
-from palate.model.load import (
-    Loaded,
-    load,
-    load_config_only,
-    load_tokenizer,
-    to_compute,
-    weights_hash,
-)
+from palate.model.adapters import as_reference, attach
+from palate.model.load import load_config_only, load_tokenizer, to_compute
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
+from palate.train.base import check_same, load_base
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
 from palate.train.loop import Split
 from palate.train.optimizer import default_lr
 from palate.train.reference import LiveReference, cached_reference
+from palate.train.stochastic import narrow_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,8 @@ class Learner:
     """The policy with its adapter and tokenizer, and where its reference comes from.
 
     `reference()` is the policy that the reference's log-probs are read from, and `switch` is
-    entered meanwhile: the same policy with its adapters off, or a frozen copy of the base.
+    entered meanwhile: the same policy with its adapters off (or the frozen copy of the one it
+    started from), or a frozen copy of the base.
     """
 
     policy: Policy
@@ -57,16 +53,12 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     plan = read_plan(folder) if continues else None
     device = pick_device(plan.device if plan else config.train.device)
     torch.set_num_threads(plan.threads if plan else threads())
-    loaded = _load(config, device)
-    parameters = sum(p.numel() for p in loaded.model.parameters())
+    base = load_base(config, device)
+    loaded, parameters = base.loaded, base.parameters
     policy = Policy(loaded.model)
-    base_hash = weights_hash(loaded.model)
-    if plan is not None and plan.base_sha256 != base_hash:
-        raise ConfigError(
-            f"{config.model.path} holds other weights than when {folder} was started: bring them "
-            "back, or start anew with another name=NAME"
-        )
-    if plan is None:
+    if plan is not None:
+        check_same(base, plan, config, folder)
+    else:
         found = _choose_layout(policy, config, say)
         plan = Plan(
             layout=found.layout,
@@ -75,20 +67,23 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
             device=device,
             threads=torch.get_num_threads(),
             tokens_per_microbatch=config.train.tokens_per_microbatch,
-            base_sha256=base_hash,
+            base_sha256=base.sha256,
+            reference_sha256=base.reference_sha256,
         )
         write_plan(folder, plan)
     adapted = attach(loaded.model, config.adapter, config.seed)
+    narrow_weights(loaded.model, config.train.weights, plan.precision)
     to_compute(loaded.model, plan.precision)
     policy.layout, policy.precision = plan.layout, plan.precision
     policy.eval()
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
-    write_environment(folder, {"plan": asdict(plan), **facts})
+    write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
+    in_4_bits = f", {base.quantised / 1e6:.0f}M in 4 bits" if base.quantised else ""
     say.note(
-        f"{config.model.path}: {parameters / 1e6:.0f}M parameters, {trained / 1e6:.1f}M trained · "
-        f"{device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
+        f"{config.model.path}: {parameters / 1e6:.0f}M parameters{in_4_bits}, {trained / 1e6:.1f}M "
+        f"trained · {device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
     )
     return Learner(
         policy=policy,
@@ -97,7 +92,7 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
         renderer=make_renderer(config, loaded.tokenizer, loaded.end_ids, loaded.model.config),
         plan=plan,
         lr=lr,
-        switch=lambda: adapters_off(adapted),
+        switch=lambda: as_reference(adapted),
         reference=_reference_maker(config, policy, adapted, plan),
     )
 
@@ -125,7 +120,7 @@ def make_split(
             learner.switch,
             examples,
             cache_root() / "reference",
-            weights=learner.plan.base_sha256,
+            weights=learner.plan.reference_sha256 or learner.plan.base_sha256,
             budget=learner.plan.tokens_per_microbatch,
             advance=bar.advance,
         )
@@ -156,10 +151,6 @@ def pick_precision(wanted: str, device: str) -> Precision:
         fast = device.startswith("cuda") or (device == "cpu" and fast_bf16())
         return "bf16" if fast else "fp32"
     return "bf16" if wanted == "bf16" else "fp32"
-
-
-def _load(config: RunConfig, device: str) -> Loaded:
-    return load(config.model.path, trust_remote_code=config.model.trust_remote_code, device=device)
 
 
 def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
@@ -214,7 +205,7 @@ def _reference_maker(
     def make() -> Policy:
         if adapted is not None:
             return policy
-        frozen = _load(config, plan.device).model.requires_grad_(False)
+        frozen = load_base(config, plan.device).loaded.model.requires_grad_(False)
         to_compute(frozen, plan.precision)
         return Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
 
