@@ -265,7 +265,7 @@ def memory(
     copies = 2 * matrices if bf16 else 0
     if in_4_bits:
         frozen_fp32 -= 0 if bf16 else 4 * anatomy.body
-        copies += int((BYTES_A_WEIGHT - (2 if bf16 else 0)) * anatomy.body)
+        copies += int(BYTES_A_WEIGHT * anatomy.body) - (2 * anatomy.body if bf16 else 0)
     trained = anatomy.adapter(adapter) if lora else anatomy.parameters
     return Memory(
         program=PROGRAM,

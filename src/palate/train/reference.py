@@ -2,9 +2,9 @@
 
 The cache's key holds everything the values depend on: the token ids and masks, the
 reference's weights, the compute precision, the layout and its version, the kind of
-device. It does not hold β, the loss or the run's folder, so changing those costs
-nothing. Values are per token in fp32, so that a log-ratio is a sum of per-token
-differences and is exactly 0 where the policy equals the reference.
+device and of attention kernels. It does not hold β, the loss or the run's folder, so
+changing those costs nothing. Values are per token in fp32, so that a log-ratio is a sum of
+per-token differences and is exactly 0 where the policy equals the reference.
 
 Shards are written as they are computed, each with a checksum; the manifest comes last.
 A killed pass goes on where it stopped, and a damaged shard is computed again.
@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.durable import Damaged, commit_folder, verify_folder, write_json
+from palate.model.native.build import native
 from palate.model.policy import BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
@@ -33,7 +34,7 @@ from palate.tokens.tree import MIN_SHARED
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 _SHARD_TOKENS = 32_768
 
 
@@ -76,6 +77,7 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "layout_version": LAYOUT_VERSION,
         "min_shared": MIN_SHARED,
         "device": policy.device.type,
+        "attention": _attention(policy),
         "config": _without_names(policy.model.config.to_dict()),
         "versions": [torch.__version__, transformers.__version__],
     }
@@ -124,6 +126,12 @@ def cached_reference(
     if not (home / "complete.json").is_file():
         write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
+
+
+def _attention(policy: Policy) -> str:
+    """Which kernels attend: ours where this machine could build them, or torch's."""
+    served = policy.layout == "tree" and policy.precision == "bf16" and policy.device.type == "cpu"
+    return "native" if served and native().library is not None else "torch"
 
 
 def _without_names(config: dict[str, Any]) -> dict[str, Any]:
