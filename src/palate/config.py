@@ -229,6 +229,12 @@ class TrainConfig(Section):
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="How several processes that torchrun started train one model: `ddp` keeps all "
+        "weights on each, `fsdp` divides them; `auto` is `ddp`, and nothing in one process. The "
+        "result is the same to rounding.",
+    )
     reference: Literal["cached", "live"] = Field(
         "cached",
         description="`cached` computes the reference's log-probs once and keeps them on disk; "

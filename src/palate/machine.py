@@ -111,9 +111,15 @@ def _quota() -> int:
 
 
 def threads() -> int:
-    """Threads to compute with: `OMP_NUM_THREADS` where it is set, else one a core."""
+    """Threads to compute with: `OMP_NUM_THREADS` where it is set, else one a core.
+
+    Processes that torchrun started on this machine divide its cores (it sets the variable to 1
+    by itself where nobody has).
+    """
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def memory_limit() -> int:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from palate.config import RunConfig
+from palate.config import ConfigError, RunConfig
 from palate.curate.prepare import prepare
 from palate.durable import write_json, write_text
 from palate.evaluate.answers import Answer, Comparison, Stage, summarise
@@ -39,7 +39,8 @@ from palate.tokens.sampler import Sampler
 from palate.train.folder import open_folder
 from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop
 from palate.train.metrics import read_metrics
-from palate.train.setup import Learner, make_split, set_up
+from palate.train.parallel import Ranks, join
+from palate.train.setup import Learner, make_split, set_up, trained_learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +74,64 @@ def train(
     `palate.train.loop.Interrupted`, after saving a checkpoint, when `should_stop` says so.
     """
     say = reporter or Quiet()
-    method, params = find(config.method)
-    rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
-    with open_folder(config) as (folder, continues):
-        done = folder / "results.json"
-        if continues and done.is_file():
-            say.note(f"{folder} is complete already")
-            if not (folder / "report.html").is_file():  # writing it may be what failed
-                write_report(folder)
-            return Run(folder, config, json.loads(done.read_text(encoding="utf-8")))
-        learner = set_up(config, folder, continues, say)
-        data = _snapshot(config, folder, continues, learner.renderer, method.shape, say)
+    with join(config.train.parallel) as ranks, ExitStack() as stack:
+        say = say if ranks.is_main else Quiet()
+        method, params = find(config.method)
+        rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
+        continues, done = ranks.on_main(lambda: _open(config, say, stack))
+        folder = _shared(config.folder)
+        if done is not None:
+            return Run(folder, config, done)
+        learner = set_up(config, folder, continues, say, ranks)
+        ranks.on_main(
+            lambda: _freeze(config, folder, continues, learner.renderer, method.shape, say)
+        )
+        data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
-        task = _task(config, folder, learner, (method, params), data, stoppable)
+        task = _task(config, folder, learner, (method, params), data, stoppable, ranks)
         answers = Answers(config, folder, learner, data.heldout, rule, stoppable)
-        answers.before()
+        ranks.on_main(answers.before)
         progress = _train(task, continues, say, should_stop)
-        comparison = answers.compare()
-        _ship(config, folder, learner)
-        results = _results(task, progress, comparison)
-        write_json(done, results)
+
+        def finish() -> dict[str, Any]:
+            answers.learner = trained = _trained(config, folder, learner, ranks)
+            comparison = answers.compare()
+            _ship(config, folder, trained)
+            results = _results(task, progress, comparison)
+            write_json(folder / "results.json", results)
+            write_report(folder)
+            return results
+
+        return Run(folder, config, ranks.on_main(finish))
+
+
+def _open(config: RunConfig, say: Reporter, stack: ExitStack) -> tuple[bool, dict[str, Any] | None]:
+    """Hold the run's folder until the stack ends: whether the run continues, and what it gave.
+
+    The results of a run that is complete already; None of any other.
+    """
+    folder, continues = stack.enter_context(open_folder(config))
+    done = folder / "results.json"
+    if not continues or not done.is_file():
+        return continues, None
+    say.note(f"{folder} is complete already")
+    if not (folder / "report.html").is_file():  # writing it may be what failed
         write_report(folder)
-        return Run(folder, config, results)
+    return continues, json.loads(done.read_text(encoding="utf-8"))
+
+
+def _shared(folder: Path) -> Path:
+    """The folder, which every rank must see."""
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"{folder} is not there for every rank: let out=FOLDER be on storage that they share"
+        )
+    return folder
+
+
+def _trained(config: RunConfig, folder: Path, learner: Learner, ranks: Ranks) -> Learner:
+    """The learner whose model samples and ships: whole, in this process."""
+    return trained_learner(config, folder, learner) if ranks.parallel == "fsdp" else learner
 
 
 class _Stoppable:
@@ -189,11 +226,12 @@ def _task(
     chosen: tuple[Method, Any],
     data: Snapshot,
     say: Reporter,
+    ranks: Ranks,
 ) -> Task:
     """The data as tokens, with the reference's log-probs, and everything training needs."""
     method, params = chosen
     train_split, heldout_split = (
-        make_split(config, learner, method, _render(learner, part, method), title, say)
+        make_split(config, learner, method, _render(learner, part, method), title, say, ranks)
         for part, title in ((data.train, "reference"), (data.heldout, "reference, held-out"))
     )
     budget = learner.plan.tokens_per_microbatch
@@ -208,16 +246,17 @@ def _task(
         lr=learner.lr,
         seed=config.seed,
         folder=folder,
+        ranks=ranks,
     )
 
 
-def _snapshot(
+def _freeze(
     config: RunConfig, folder: Path, continues: bool, renderer: Renderer, shape: str, say: Reporter
-) -> Snapshot:
-    """The data: prepared and frozen, or the frozen data of the run that is continued."""
+) -> None:
+    """Prepare the data and freeze it, unless the run that is continued has done so."""
     place = folder / "snapshot"
     if continues and (place / "manifest.json").is_file():
-        return read_snapshot(place)
+        return
     try:
         prepared = prepare(
             config.data,
@@ -235,7 +274,6 @@ def _snapshot(
     )
     if prepared.rejects:
         say.note(f"every dropped row is listed in {place / 'rejects.jsonl'}")
-    return read_snapshot(place)
 
 
 def _with_rejects(error: IngestError, path: Path) -> IngestError:

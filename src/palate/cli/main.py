@@ -138,7 +138,8 @@ def _guarded(work: object, debug: bool) -> None:
     try:
         work()  # type: ignore[operator]
     except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
+        if str(stopped):
+            typer.echo(str(stopped), err=True)
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)

@@ -35,7 +35,15 @@ _PACKAGES = (
 _BEGINNINGS = {".lock", "config.yaml", "plan.json", "environment.json", "rejects.jsonl"}
 # What may differ between a run and its continuation, beside all of `evaluate`.
 _WHERE = ("resume", "out", "name")
-_MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_every", "keep")
+_MAY_CHANGE_IN_TRAIN = (
+    "epochs",
+    "max_steps",
+    "eval_every",
+    "log_every",
+    "save_every",
+    "keep",
+    "parallel",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,8 @@ class Plan:
     """Decisions that a resumed run must repeat to give the same bits.
 
     `base_sha256` is the hash of the weights it started from, `reference_sha256` of what the
-    reference computes with (`train/base.py`); runs of before that was kept have none.
+    reference computes with (`train/base.py`); runs of before that was kept have none. `ranks`
+    processes train in the manner of `parallel`, each with `threads`.
     """
 
     layout: Literal["tree", "plain"]
@@ -54,6 +63,8 @@ class Plan:
     tokens_per_microbatch: int
     base_sha256: str
     reference_sha256: str = ""
+    parallel: Literal["none", "ddp", "fsdp"] = "none"
+    ranks: int = 1
 
 
 @contextmanager

@@ -15,12 +15,14 @@ from palate.losses.batch import State
 from palate.losses.registry import Method
 from palate.model.adapters import trainable
 from palate.model.policy import Policy
+from palate.tokens.divide import divide
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.train import checkpoint
 from palate.train.metrics import Averages, Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
-from palate.train.step import ReferenceLookup, StepResult, compute_step, pack
+from palate.train.parallel import ALONE, Ranks, describe
+from palate.train.step import MicroBatch, ReferenceLookup, StepResult, compute_step, pack
 
 
 class Interrupted(Exception):
@@ -68,6 +70,7 @@ class Task:
     lr: float
     seed: int
     folder: Path
+    ranks: Ranks = ALONE
 
 
 @dataclass(slots=True)
@@ -80,11 +83,12 @@ class Progress:
 
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     """Train to the end, or to the first request to stop (raises `Interrupted`)."""
+    task.ranks.wrap(task.policy)
     weights = trainable(task.policy)
     optimizer = make_adamw(weights, task.optim, task.lr, task.seed)
     sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
     total = sampler.total_steps(task.config.epochs, task.config.max_steps)
-    metrics = MetricsFile(task.folder / "metrics.jsonl")
+    metrics = MetricsFile(task.folder / "metrics.jsonl", writes=task.ranks.is_main)
     first, state, interval = _start(task, weights, optimizer, metrics, total, resume, watch)
     progress = Progress(steps=first)
     if first == 0:
@@ -108,10 +112,10 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
             pause = time.perf_counter()
             _measure(task, state, step, metrics, progress, watch)
             since += time.perf_counter() - pause
-        stop = watch.should_stop()
+        stop = task.ranks.most(watch.should_stop()) > 0
         if stop or _due(step, total, task.config.save_every):
-            waiting = interval.to_json()
-            checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep, waiting)
+            kept = (task.config.keep, interval.to_json(), task.ranks)
+            checkpoint.save(_root(task), step, weights, optimizer, state, *kept)
         if stop:
             raise Interrupted(step, task.folder)
     _measure(task, state, total, metrics, progress, watch)
@@ -120,21 +124,9 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
 
 def heldout_means(task: Task, state: State) -> dict[str, float]:
     """Loss and metrics over the held-out examples; they share everything they can."""
-    split = task.heldout
-    share = task.policy.layout == "tree"
     averages = Averages()
-    rows = range(len(split.examples))
-    budget = task.config.tokens_per_microbatch
-    batches = pack(
-        split.examples,
-        rows,
-        cut(split.examples, rows, budget, share=share),
-        share=share,
-        device=task.policy.device,
-    )
-    result = compute_step(
-        task.policy, task.method, task.params, batches, split.reference, state, backward=False
-    )
+    rows = range(len(task.heldout.examples))
+    result = _compute(task, task.heldout, rows, state, backward=False)
     averages.add(result.metrics)
     return {**averages.read(), "loss": float(result.loss)}
 
@@ -148,19 +140,40 @@ def _optimizer_step(
     optimizer: torch.optim.Optimizer,
     state: State,
 ) -> tuple[StepResult, float, float]:
-    rows = sampler.batch(index)
-    share = task.policy.layout == "tree"
-    cuts = cut(task.train.examples, rows, task.config.tokens_per_microbatch, share=share)
-    batches = pack(task.train.examples, rows, cuts, share=share, device=task.policy.device)
     lr = lr_at(index, total, task.optim, task.lr)
     set_lr(optimizer, lr)
     optimizer.zero_grad(set_to_none=True)
-    result = compute_step(
-        task.policy, task.method, task.params, batches, task.train.reference, state
-    )
+    result = _compute(task, task.train, sampler.batch(index), state)
+    task.ranks.add_gradients(weights.values())
     norm = clip_gradients(weights.values(), task.optim.clip)
     optimizer.step()
     return result, norm, lr
+
+
+def _compute(
+    task: Task, split: Split, rows: Sequence[int], state: State, *, backward: bool = True
+) -> StepResult:
+    """A step over `rows`, of which this rank takes its part."""
+    batches = _batches(task, split.examples, rows)
+    policy, method, params = task.policy, task.method, task.params
+    return compute_step(
+        policy,
+        method,
+        params,
+        batches,
+        split.reference,
+        state,
+        backward=backward,
+        ranks=task.ranks,
+    )
+
+
+def _batches(task: Task, examples: Sequence[Rendered], rows: Sequence[int]) -> list[MicroBatch]:
+    share, ranks = task.policy.layout == "tree", task.ranks
+    mine = divide(examples, rows, ranks.world, share=share)[ranks.rank]
+    cuts = cut(examples, mine, task.config.tokens_per_microbatch, share=share)
+    fillers = ranks.fillers(len(cuts))
+    return pack(examples, rows, cuts, share=share, device=task.policy.device, fillers=fillers)
 
 
 def _start(
@@ -177,7 +190,8 @@ def _start(
     They come from a checkpoint where one is wanted; what metrics.jsonl says about later
     steps, or about the end, which is measured again, is forgotten.
     """
-    found = checkpoint.load_latest(_root(task), weights, optimizer) if resume else None
+    root, ranks = _root(task), task.ranks
+    found = checkpoint.load_latest(root, weights, optimizer, ranks) if resume else None
     if found is None:
         metrics.cut_after(0, measured=False)
         state = task.method.initial_state(task.params) if task.method.initial_state else {}
@@ -190,6 +204,12 @@ def _start(
     for damage in found.passed_over:
         watch.on_note(f"passed over a damaged checkpoint: {damage}")
     watch.on_note(f"continuing after step {found.step}, from {found.folder}")
+    if (found.world, found.parallel) != (ranks.world, ranks.parallel):
+        watch.on_note(
+            f"it was written by {describe(found.world, found.parallel)}, and now there is "
+            f"{describe(ranks.world, ranks.parallel)}: the run goes on as it would have, to "
+            "rounding and not bit for bit"
+        )
     metrics.cut_after(found.step, measured=found.step < total)
     return found.step, found.state, Interval.from_json(found.waiting)
 

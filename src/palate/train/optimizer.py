@@ -81,6 +81,8 @@ def clip_gradients(weights: Iterable[Tensor], limit: float | None) -> float:
     """
     grads = [w.grad for w in weights if w.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
+    if hasattr(norm, "full_tensor"):  # of shards: their norms are joined over ranks
+        norm = norm.full_tensor()
     value = float(norm)
     if not math.isfinite(value):
         raise FloatingPointError(f"the gradient norm is {value}")

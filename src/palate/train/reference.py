@@ -31,6 +31,7 @@ from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
 from palate.tokens.tree import MIN_SHARED
+from palate.train.parallel import ALONE, Ranks
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
@@ -102,18 +103,20 @@ def cached_reference(
     weights: str,
     budget: int,
     advance: Callable[[int], None] = lambda count: None,
+    ranks: Ranks = ALONE,
 ) -> ReferenceLogps:
     """Read the cache below `folder`, computing and writing what is not there.
 
     `weights` is the hash of the reference's weights; `advance` is told how many examples
-    are done.
+    are done. Several ranks compute a part of the shards each, and then read them all; what
+    another rank wrote elsewhere, on a disk of its own, is computed again.
     """
     home = folder / cache_key(examples, weights, policy)[:32]
     share = policy.layout == "tree"
     shards = _shards(examples, cut(examples, range(len(examples)), budget, share=share))
-    by_row: dict[int, Tensor] = {}
-    for number, cuts in enumerate(shards):
-        path = home / f"shard-{number:05d}"
+
+    def values(number: int) -> dict[int, Tensor]:
+        path, cuts = home / f"shard-{number:05d}", shards[number]
         found = _read(path, examples, cuts)
         if found is None:
             found = {}
@@ -121,9 +124,16 @@ def cached_reference(
                 for rows in cuts:
                     found.update(score_rows(policy, examples, rows))
             _write(path, found)
-        by_row.update(found)
+        return found
+
+    for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
+        values(number)
+    ranks.barrier()
+    by_row: dict[int, Tensor] = {}
+    for number, cuts in enumerate(shards):
+        by_row.update(values(number))
         advance(sum(len(rows) for rows in cuts))
-    if not (home / "complete.json").is_file():
+    if ranks.is_main and not (home / "complete.json").is_file():
         write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
 

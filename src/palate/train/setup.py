@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import torch
 from palate.config import ConfigError, RunConfig
 from palate.losses.registry import Method
 from palate.machine import cache_root, fast_bf16, threads, tune_allocator
-from palate.model.adapters import as_reference, attach
+from palate.model.adapters import as_reference, attach, trainable
 from palate.model.load import load_config_only, load_tokenizer, to_compute
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
-from palate.train.base import check_same, load_base
+from palate.train.base import Base, check_same, load_base
+from palate.train.checkpoint import load_weights
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
 from palate.train.loop import Split
 from palate.train.optimizer import default_lr
+from palate.train.parallel import ALONE, Ranks, describe
 from palate.train.reference import LiveReference, cached_reference
 from palate.train.stochastic import narrow_weights
 
@@ -47,43 +49,36 @@ class Learner:
     reference: Callable[[], Policy]
 
 
-def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> Learner:
-    """Load the model, probe it, attach the adapter; write plan.json and environment.json."""
+def set_up(
+    config: RunConfig, folder: Path, continues: bool, say: Reporter, ranks: Ranks = ALONE
+) -> Learner:
+    """Load the model, probe it, attach the adapter; write plan.json and environment.json.
+
+    What is decided, rank 0 decides for all.
+    """
     allocator = tune_allocator()
-    plan = read_plan(folder) if continues else None
+    plan = _former_plan(folder, ranks) if continues else None
     device = pick_device(plan.device if plan else config.train.device)
     torch.set_num_threads(plan.threads if plan else threads())
-    base = load_base(config, device)
+    base = load_base(config, ranks.device(device))
     loaded, parameters = base.loaded, base.parameters
     policy = Policy(loaded.model)
-    if plan is not None:
-        check_same(base, plan, config, folder)
-    else:
-        found = _choose_layout(policy, config, say)
-        plan = Plan(
-            layout=found.layout,
-            layout_reason=found.reason,
-            precision=pick_precision(config.train.precision, device),
-            device=device,
-            threads=torch.get_num_threads(),
-            tokens_per_microbatch=config.train.tokens_per_microbatch,
-            base_sha256=base.sha256,
-            reference_sha256=base.reference_sha256,
-        )
-        write_plan(folder, plan)
-    adapted = attach(loaded.model, config.adapter, config.seed)
-    narrow_weights(loaded.model, config.train.weights, plan.precision)
-    to_compute(loaded.model, plan.precision)
-    policy.layout, policy.precision = plan.layout, plan.precision
-    policy.eval()
+    if plan is None:
+        decided = ranks.on_main(lambda: asdict(_decide(config, policy, device, base, say)))
+        plan = replace(Plan(**decided), ranks=ranks.world, parallel=ranks.parallel)
+    check_same(base, plan, config, folder)
+    adapted = _adapt(config, policy, plan)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
-    write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
+    if ranks.is_main:
+        write_plan(folder, plan)
+        write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
     in_4_bits = f", {base.quantised / 1e6:.0f}M in 4 bits" if base.quantised else ""
     say.note(
         f"{config.model.path}: {parameters / 1e6:.0f}M parameters{in_4_bits}, {trained / 1e6:.1f}M "
         f"trained · {device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
+        + (f" · {describe(ranks.world, ranks.parallel)}" if ranks.world > 1 else "")
     )
     return Learner(
         policy=policy,
@@ -97,6 +92,63 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
     )
 
 
+def trained_learner(config: RunConfig, folder: Path, learner: Learner) -> Learner:
+    """The learner with the weights of the run's last checkpoint, loaded anew into one process.
+
+    For what follows training that divided the weights over ranks.
+    """
+    policy = Policy(load_base(config, str(learner.policy.device)).loaded.model)
+    adapted = _adapt(config, policy, learner.plan)
+    load_weights(folder / "checkpoints", trainable(policy))
+    return replace(
+        learner,
+        policy=policy,
+        adapted=adapted,
+        switch=lambda: as_reference(adapted),
+        reference=_reference_maker(config, policy, adapted, learner.plan),
+    )
+
+
+def _former_plan(folder: Path, ranks: Ranks) -> Plan | None:
+    """The decisions of the run that is continued, for the ranks that there are now."""
+
+    def read() -> dict[str, Any] | None:
+        plan = read_plan(folder)
+        return None if plan is None else asdict(plan)
+
+    raw = ranks.on_main(read)
+    if raw is None:
+        return None
+    plan = Plan(**raw)
+    if (plan.ranks, plan.parallel) == (ranks.world, ranks.parallel):
+        return plan
+    return replace(plan, ranks=ranks.world, parallel=ranks.parallel, threads=threads())
+
+
+def _decide(config: RunConfig, policy: Policy, device: str, base: Base, say: Reporter) -> Plan:
+    found = _choose_layout(policy, config, say)
+    return Plan(
+        layout=found.layout,
+        layout_reason=found.reason,
+        precision=pick_precision(config.train.precision, device),
+        device=device,
+        threads=torch.get_num_threads(),
+        tokens_per_microbatch=config.train.tokens_per_microbatch,
+        base_sha256=base.sha256,
+        reference_sha256=base.reference_sha256,
+    )
+
+
+def _adapt(config: RunConfig, policy: Policy, plan: Plan) -> Any | None:
+    """Attach the adapter and apply the plan; returns the adapted model, if there is one."""
+    adapted = attach(policy.model, config.adapter, config.seed)
+    narrow_weights(policy.model, config.train.weights, plan.precision)
+    to_compute(policy.model, plan.precision)
+    policy.layout, policy.precision = plan.layout, plan.precision
+    policy.eval()
+    return adapted
+
+
 def make_split(
     config: RunConfig,
     learner: Learner,
@@ -104,6 +156,7 @@ def make_split(
     examples: Sequence[Rendered],
     title: str,
     say: Reporter,
+    ranks: Ranks = ALONE,
 ) -> Split:
     """Examples with their reference's log-probs, as the method and the recipe want them.
 
@@ -113,6 +166,11 @@ def make_split(
     if not method.reference or not examples:
         return Split(examples, None)
     if config.train.reference == "live":
+        if ranks.parallel == "fsdp":
+            raise ConfigError(
+                "train.reference live cannot be read from divided weights: use cached, or "
+                "train.parallel=ddp"
+            )
         return Split(examples, LiveReference(learner.reference(), learner.switch))
     with say.bar(title, len(examples)) as bar:
         cached = cached_reference(
@@ -123,6 +181,7 @@ def make_split(
             weights=learner.plan.reference_sha256 or learner.plan.base_sha256,
             budget=learner.plan.tokens_per_microbatch,
             advance=bar.advance,
+            ranks=ranks,
         )
     return Split(examples, cached)
 
@@ -205,7 +264,7 @@ def _reference_maker(
     def make() -> Policy:
         if adapted is not None:
             return policy
-        frozen = load_base(config, plan.device).loaded.model.requires_grad_(False)
+        frozen = load_base(config, str(policy.device)).loaded.model.requires_grad_(False)
         to_compute(frozen, plan.precision)
         return Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
 
