@@ -25,7 +25,7 @@ from palate.run import train
 from palate.tokens.divide import divide
 from palate.tokens.sampler import Sampler, cut
 from palate.train.metrics import read_metrics
-from palate.train.parallel import ALONE, join
+from palate.train.parallel import ALONE, join, own_device
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = 2
@@ -60,7 +60,7 @@ def free_port() -> int:
 
 
 def start(words: Callable[[int], list[str]]) -> list[subprocess.CompletedProcess[str]]:
-    """Run `python WORDS` on both ranks; returns how each ended, within five minutes."""
+    """Run `python WORDS` on both ranks; returns how each ended, within a quarter of an hour."""
     port = free_port()
     running = [
         subprocess.Popen(
@@ -73,7 +73,7 @@ def start(words: Callable[[int], list[str]]) -> list[subprocess.CompletedProcess
         for rank in range(RANKS)
     ]
     try:
-        said = [one.communicate(timeout=300) for one in running]
+        said = [one.communicate(timeout=900) for one in running]
     finally:
         for one in running:
             one.kill()
@@ -270,7 +270,7 @@ def test_a_whole_run_by_torchrun(
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -324,6 +324,17 @@ def test_several_processes_want_torchrun() -> None:
         pass
     with join("auto") as ranks:
         assert ranks is ALONE
+
+
+def test_each_rank_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [own_device("cuda", local) for local in (0, 1)] == ["cuda:0", "cuda:1"]
+    assert own_device("cpu", 5) == "cpu"
+    with pytest.raises(ConfigError, match="more ranks here than GPUs: use --nproc-per-node=2"):
+        own_device("cuda", 2)
+    for one in ("cuda:1", "mps"):
+        with pytest.raises(ConfigError, match=f"train.device {one} is one device"):
+            own_device(one, 0)
 
 
 def test_torchrun_with_one_process_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

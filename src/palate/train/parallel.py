@@ -112,7 +112,10 @@ class _Many(Ranks):
         self.meetings = 0
 
     def device(self, kind: str) -> str:
-        return f"cuda:{self.local}" if kind == "cuda" else kind
+        device = own_device(kind, self.local)
+        if kind == "cuda":
+            torch.cuda.set_device(device)
+        return device
 
     def on_main(self, work: Callable[[], T]) -> T:
         self.meetings += 1
@@ -242,12 +245,9 @@ def join(parallel: str) -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield ALONE
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     store, rank, world = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=PrefixStore("group", store),
         rank=rank,
         world_size=world,
@@ -265,6 +265,18 @@ def join(parallel: str) -> Iterator[Ranks]:
     # After an error the group is left to the end of the process: with a rank gone, taking it
     # down in order would wait for that rank.
     dist.destroy_process_group()
+
+
+def own_device(kind: str, local: int) -> str:
+    """The device of the `local`-th rank of a machine; raises `ConfigError` if it has none."""
+    if kind not in {"cpu", "cuda"}:
+        raise ConfigError(f"train.device {kind} is one device, for several ranks: use auto")
+    if kind == "cpu":
+        return kind
+    count = torch.cuda.device_count()
+    if local >= count:
+        raise ConfigError(f"there are more ranks here than GPUs: use --nproc-per-node={count}")
+    return f"cuda:{local}"
 
 
 def _buckets(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
