@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -195,11 +195,17 @@ class TrainConfig(Section):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
-    tokens_per_microbatch: int = Field(
-        4096,
-        ge=8,
-        description="Unique tokens computed at once; a step is cut into as many micro-batches as "
-        "that takes. Bounds memory, never changes the result.",
+    order: Literal["examples", "conversations"] = Field(
+        "examples",
+        description="`examples` draws every example by itself; `conversations` draws the examples "
+        "of a conversation together, which shares more tokens but mixes a step less.",
+    )
+    tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+        "auto",
+        description="Unique tokens computed at once (of padded rows, padding too); a step is cut "
+        "into as many micro-batches as that takes. Bounds memory, never changes the result. "
+        "`auto` takes what fits into free memory; a number is a ceiling. What was decided is in "
+        "the run's plan.json.",
     )
     layout: Literal["auto", "tree", "plain"] = Field(
         "auto",

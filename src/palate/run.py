@@ -35,12 +35,12 @@ from palate.records import Example
 from palate.ship.merge import ship_adapter, ship_full
 from palate.store.snapshot import Snapshot, read_snapshot, write_snapshot
 from palate.tokens.render import Rendered, Renderer
-from palate.tokens.sampler import Sampler
 from palate.train.folder import open_folder
-from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop
+from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop, sampler_of
 from palate.train.metrics import read_metrics
 from palate.train.parallel import Ranks, join
 from palate.train.setup import Learner, make_split, set_up, trained_learner
+from palate.train.trial import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def train(
         data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
         task = _task(config, folder, learner, (method, params), data, stoppable, ranks)
-        answers = Answers(config, folder, learner, data.heldout, rule, stoppable)
+        answers = Answers(config, folder, learner, data.heldout, rule, stoppable, task.budget.first)
         ranks.on_main(answers.before)
         progress = _train(task, continues, say, should_stop)
 
@@ -173,8 +173,10 @@ class Answers:
         heldout: Sequence[Example],
         rule: Rule | None,
         say: Reporter,
+        budget: int,
     ) -> None:
         self.config, self.learner, self.rule, self.say = config, learner, rule, say
+        self.budget = budget
         self.file = folder / "samples.jsonl"
         self.prompts, self.n = choose_prompts(heldout, config.evaluate.samples)
 
@@ -197,7 +199,7 @@ class Answers:
             learner.policy,
             learner.reference(),
             learner.switch,
-            learner.plan.tokens_per_microbatch,
+            self.budget,
         )
         write_answers(self.file, "after", after)
         return summarise(before, after, self.config.seed)
@@ -230,11 +232,12 @@ def _task(
 ) -> Task:
     """The data as tokens, with the reference's log-probs, and everything training needs."""
     method, params = chosen
+    train, heldout = (_render(learner, part, method) for part in (data.train, data.heldout))
+    budget = settle(config, folder, learner, chosen, train, say, ranks)
     train_split, heldout_split = (
-        make_split(config, learner, method, _render(learner, part, method), title, say, ranks)
-        for part, title in ((data.train, "reference"), (data.heldout, "reference, held-out"))
+        make_split(config, learner, method, part, title, say, budget.first, ranks)
+        for part, title in ((train, "reference"), (heldout, "reference, held-out"))
     )
-    budget = learner.plan.tokens_per_microbatch
     return Task(
         policy=learner.policy,
         method=method,
@@ -242,11 +245,12 @@ def _task(
         train=train_split,
         heldout=heldout_split,
         optim=config.optim,
-        config=config.train.model_copy(update={"tokens_per_microbatch": budget}),
+        config=config.train,
         lr=learner.lr,
         seed=config.seed,
         folder=folder,
         ranks=ranks,
+        budget=budget,
     )
 
 
@@ -315,7 +319,7 @@ def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bo
 
 
 def _total_steps(task: Task) -> int:
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    sampler = sampler_of(task)
     return sampler.total_steps(task.config.epochs, task.config.max_steps)
 
 
@@ -350,7 +354,7 @@ def _results(task: Task, progress: Progress, comparison: Comparison | None) -> d
     unique, path, seconds = (
         sum(line[key] for line in steps) for key in ("unique_tokens", "path_tokens", "seconds")
     )
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    sampler = sampler_of(task)
     seen = sum(len(sampler.batch(step)) for step in range(progress.steps))
     return {
         "comparison": comparison.to_dict() if comparison else None,

@@ -47,12 +47,22 @@ _MAY_CHANGE_IN_TRAIN = (
 
 
 @dataclass(frozen=True, slots=True)
+class Lowered:
+    """From optimizer step `step` (counted from 0) on, micro-batches hold at most so many tokens."""
+
+    step: int
+    tokens_per_microbatch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Decisions that a resumed run must repeat to give the same bits.
 
     `base_sha256` is the hash of the weights it started from, `reference_sha256` of what the
-    reference computes with (`train/base.py`); runs of before that was kept have none. `ranks`
-    processes train in the manner of `parallel`, each with `threads`.
+    reference computes with (`train/base.py`); runs of before that was kept have none.
+    `tokens_per_microbatch` is None until it has been settled (`palate.train.trial`); `lowered` is
+    what steps changed about it when memory ran out. `ranks` processes train in the manner of
+    `parallel`, each with `threads`.
     """
 
     layout: Literal["tree", "plain"]
@@ -60,11 +70,23 @@ class Plan:
     precision: Literal["fp32", "bf16"]
     device: str
     threads: int
-    tokens_per_microbatch: int
+    tokens_per_microbatch: int | None
     base_sha256: str
     reference_sha256: str = ""
     parallel: Literal["none", "ddp", "fsdp"] = "none"
     ranks: int = 1
+    lowered: tuple[Lowered, ...] = ()
+
+    @property
+    def settled_budget(self) -> int:
+        """`tokens_per_microbatch`, of a run that came so far."""
+        assert self.tokens_per_microbatch is not None, "the budget is settled before it is used"
+        return self.tokens_per_microbatch
+
+    def budget_at(self, step: int) -> int:
+        """Tokens of a micro-batch of optimizer step `step`, counted from 0."""
+        since = [low.tokens_per_microbatch for low in self.lowered if low.step <= step]
+        return min([self.settled_budget, *since])
 
 
 @contextmanager
@@ -101,7 +123,9 @@ def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
 def read_plan(folder: Path) -> Plan | None:
     """The decisions of the run that is continued, if it came that far."""
     try:
-        return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        raw = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        lowered = tuple(Lowered(**event) for event in raw.pop("lowered", ()))
+        return Plan(**raw, lowered=lowered)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -19,9 +19,11 @@ from palate.tokens.divide import divide
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.train import checkpoint
+from palate.train.budget import Budget
 from palate.train.metrics import Averages, Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
 from palate.train.parallel import ALONE, Ranks, describe
+from palate.train.retry import within_budget
 from palate.train.step import MicroBatch, ReferenceLookup, StepResult, compute_step, pack
 
 
@@ -70,6 +72,7 @@ class Task:
     lr: float
     seed: int
     folder: Path
+    budget: Budget
     ranks: Ranks = ALONE
 
 
@@ -86,16 +89,19 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     task.ranks.wrap(task.policy)
     weights = trainable(task.policy)
     optimizer = make_adamw(weights, task.optim, task.lr, task.seed)
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    sampler = sampler_of(task)
     total = sampler.total_steps(task.config.epochs, task.config.max_steps)
     metrics = MetricsFile(task.folder / "metrics.jsonl", writes=task.ranks.is_main)
     first, state, interval = _start(task, weights, optimizer, metrics, total, resume, watch)
     progress = Progress(steps=first)
+    heldout = pack_heldout(task)
     if first == 0:
-        _measure(task, state, 0, metrics, progress, watch)
+        _measure(task, heldout, state, 0, metrics, progress, watch)
     since = time.perf_counter()
     for index in range(first, total):
-        result, norm, lr = _optimizer_step(task, sampler, index, total, weights, optimizer, state)
+        rows, lr = sampler.batch(index), lr_at(index, total, task.optim, task.lr)
+        set_lr(optimizer, lr)
+        result, norm = _optimizer_step(task, index, rows, weights, optimizer, state, watch)
         state, step = result.state, index + 1
         interval.add(result)
         progress.steps = step
@@ -110,7 +116,7 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
             interval, since = Interval(), now
         if task.config.eval_every and step % task.config.eval_every == 0 and step < total:
             pause = time.perf_counter()
-            _measure(task, state, step, metrics, progress, watch)
+            _measure(task, heldout, state, step, metrics, progress, watch)
             since += time.perf_counter() - pause
         stop = task.ranks.most(watch.should_stop()) > 0
         if stop or _due(step, total, task.config.save_every):
@@ -118,43 +124,68 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
             checkpoint.save(_root(task), step, weights, optimizer, state, *kept)
         if stop:
             raise Interrupted(step, task.folder)
-    _measure(task, state, total, metrics, progress, watch)
+    _measure(task, heldout, state, total, metrics, progress, watch)
     return progress
 
 
-def heldout_means(task: Task, state: State) -> dict[str, float]:
-    """Loss and metrics over the held-out examples; they share everything they can."""
-    averages = Averages()
+def sampler_of(task: Task) -> Sampler:
+    """The order of the training examples."""
+    config = task.config
+    return Sampler.over(task.train.examples, config.batch_size, task.seed, config.order)
+
+
+def pack_heldout(task: Task) -> list[MicroBatch]:
+    """The held-out examples, sorted as a whole so that they share all they can.
+
+    Packed once and measured often.
+    """
     rows = range(len(task.heldout.examples))
-    result = _compute(task, task.heldout, rows, state, backward=False)
+    return _batches(task, task.heldout, rows, task.budget.first) if rows else []
+
+
+def heldout_means(task: Task, heldout: Sequence[MicroBatch], state: State) -> dict[str, float]:
+    """Loss and metrics over the held-out examples."""
+    averages = Averages()
+    result = _compute(task, task.heldout, heldout, state, backward=False)
     averages.add(result.metrics)
     return {**averages.read(), "loss": float(result.loss)}
 
 
 def _optimizer_step(
     task: Task,
-    sampler: Sampler,
     index: int,
-    total: int,
+    rows: Sequence[int],
     weights: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
     state: State,
-) -> tuple[StepResult, float, float]:
-    lr = lr_at(index, total, task.optim, task.lr)
-    set_lr(optimizer, lr)
+    watch: Watcher,
+) -> tuple[StepResult, float]:
+    """One step over `rows`; begun again with smaller micro-batches where memory runs out."""
     optimizer.zero_grad(set_to_none=True)
-    result = _compute(task, task.train, sampler.batch(index), state)
+    result = within_budget(
+        index,
+        task.budget,
+        lambda tokens: _batches(task, task.train, rows, tokens),
+        lambda batches: _compute(task, task.train, batches, state),
+        weights.values(),
+        watch.on_note,
+        ranks=task.ranks,
+    )
     task.ranks.add_gradients(weights.values())
     norm = clip_gradients(weights.values(), task.optim.clip)
     optimizer.step()
-    return result, norm, lr
+    return result, norm
 
 
 def _compute(
-    task: Task, split: Split, rows: Sequence[int], state: State, *, backward: bool = True
+    task: Task,
+    split: Split,
+    batches: Sequence[MicroBatch],
+    state: State,
+    *,
+    backward: bool = True,
 ) -> StepResult:
-    """A step over `rows`, of which this rank takes its part."""
-    batches = _batches(task, split.examples, rows)
+    """A step over this rank's part of its rows."""
     policy, method, params = task.policy, task.method, task.params
     return compute_step(
         policy,
@@ -168,10 +199,14 @@ def _compute(
     )
 
 
-def _batches(task: Task, examples: Sequence[Rendered], rows: Sequence[int]) -> list[MicroBatch]:
+def _batches(
+    task: Task, split: Split, rows: Sequence[int], tokens: int
+) -> list[MicroBatch]:
+    """This rank's part of `rows`, in micro-batches of at most so many tokens."""
+    examples = split.examples
     share, ranks = task.policy.layout == "tree", task.ranks
     mine = divide(examples, rows, ranks.world, share=share)[ranks.rank]
-    cuts = cut(examples, mine, task.config.tokens_per_microbatch, share=share)
+    cuts = cut(examples, mine, tokens, share=share)
     fillers = ranks.fillers(len(cuts))
     return pack(examples, rows, cuts, share=share, device=task.policy.device, fillers=fillers)
 
@@ -215,11 +250,17 @@ def _start(
 
 
 def _measure(
-    task: Task, state: State, step: int, metrics: MetricsFile, progress: Progress, watch: Watcher
+    task: Task,
+    heldout: Sequence[MicroBatch],
+    state: State,
+    step: int,
+    metrics: MetricsFile,
+    progress: Progress,
+    watch: Watcher,
 ) -> None:
-    if not task.heldout.examples:
+    if not heldout:
         return
-    means = heldout_means(task, state)
+    means = heldout_means(task, heldout, state)
     line = {"kind": "heldout", "step": step, "n": len(task.heldout.examples)}
     metrics.append({**line, **means})
     progress.heldout = means

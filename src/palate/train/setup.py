@@ -133,7 +133,7 @@ def _decide(config: RunConfig, policy: Policy, device: str, base: Base, say: Rep
         precision=pick_precision(config.train.precision, device),
         device=device,
         threads=torch.get_num_threads(),
-        tokens_per_microbatch=config.train.tokens_per_microbatch,
+        tokens_per_microbatch=None,
         base_sha256=base.sha256,
         reference_sha256=base.reference_sha256,
     )
@@ -156,9 +156,12 @@ def make_split(
     examples: Sequence[Rendered],
     title: str,
     say: Reporter,
+    budget: int,
     ranks: Ranks = ALONE,
 ) -> Split:
     """Examples with their reference's log-probs, as the method and the recipe want them.
+
+    The pass computes at most `budget` tokens at once.
 
     Must run before a checkpoint is loaded: without adapters the policy itself, still at
     its base weights, is what the cache is filled from.
@@ -179,7 +182,7 @@ def make_split(
             examples,
             cache_root() / "reference",
             weights=learner.plan.reference_sha256 or learner.plan.base_sha256,
-            budget=learner.plan.tokens_per_microbatch,
+            budget=budget,
             advance=bar.advance,
             ranks=ranks,
         )

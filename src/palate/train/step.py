@@ -127,6 +127,7 @@ def compute_step(
             loss = output.loss_B.sum() * (0 if micro.filler else 1) / denominator
         if backward:
             loss.backward()
+        micro.forest.plans.clear()  # masks and the like, which the next micro-batch has no use for
         total += loss.detach().double().cpu()
         seen.append(_counted(detach(batch), micro))
         values = {**output.metrics, "loss": output.loss_B}
