@@ -133,13 +133,8 @@ def test_where_the_kernel_would_kill_the_budget_is_split_beforehand(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first try is small enough already: on a CPU a second one would never come."""
-    big = [pair(i) for i in range(10)]
     config = recipe(model, batch_size=10, tokens_per_microbatch=5000)
     learner = learn(config, tmp_path)
-    taken: list[int] = []
-
-    def need(*_: Any, **__: Any) -> Callable[..., Any]:
-        raise AssertionError
 
     class Predicted:
         def __init__(self, total: float) -> None:
@@ -150,15 +145,13 @@ def test_where_the_kernel_would_kill_the_budget_is_split_beforehand(
     monkeypatch.setattr("palate.train.budget.CHOICES", (80, 40))
     monkeypatch.setattr("palate.train.budget.MARGIN", 0.5)
     tries, say = failing(monkeypatch, lambda tokens: False), Noted()
-    budget = settle(config, tmp_path, learner, DPO, big, say)
+    budget = settle(config, tmp_path, learner, DPO, EXAMPLES, say)
     assert budget.first == 40
     assert len(tries) == 1
     assert tries[0] <= 40
     assert "5000 does not fit: 40 is used" in say.notes[0]
-    assert taken == []
-    assert need is not None
     monkeypatch.setattr(trying, "room_on", lambda _: 10)
-    settle(config, tmp_path, learner, DPO, big, say)
+    settle(config, tmp_path, learner, DPO, EXAMPLES, say)
     assert "WARNING" in say.notes[-1]
 
 

@@ -124,13 +124,13 @@ class Work:
     """Tokens of a pass: T `unique`, H `scored`, S causal `pairs`, and what others compute.
 
     `path` counts every branch by itself, `padded` each row filled up to the longest of its
-    micro-batch; `gathered` is the number of key rows that segments read, their own included.
+    micro-batch; `computed` is what the layout computes, `padded` where nothing is shared.
     """
 
     unique: float = 0
     scored: float = 0
     pairs: float = 0
-    gathered: float = 0
+    computed: float = 0
     path: float = 0
     padded: float = 0
 
@@ -142,16 +142,20 @@ class Work:
         return Work(*(getattr(self, n) * factor for n in self.__slots__))
 
 
-def work_of(forest: Forest) -> Work:
-    """Count one forest: a segment of n tokens below p others has n·p + n(n + 1)/2 pairs."""
+def work_of(forest: Forest, *, share: bool = True) -> Work:
+    """Count one forest: a segment of n tokens below p others has n·p + n(n + 1)/2 pairs.
+
+    With `share=False` it will be computed as padded rows.
+    """
     ends = [s.position + s.length for s in forest.segments]
+    padded = forest.branches * max(ends)
     return Work(
         unique=forest.unique_tokens,
         scored=int(forest.hidden_H.shape[0]),
         pairs=sum(s.length * s.position + s.length * (s.length + 1) // 2 for s in forest.segments),
-        gathered=sum(ends),
+        computed=forest.unique_tokens if share else padded,
         path=forest.path_tokens,
-        padded=forest.branches * max(ends),
+        padded=padded,
     )
 
 
@@ -184,9 +188,14 @@ def micro_works(
 ) -> list[Work]:
     """The work of each micro-batch of one step."""
     return [
-        work_of(build_forest([b for row in part for b in examples[row].branches], share=share))
-        for part in cut(examples, rows, budget, share=share)
+        micro_work(examples, part, share=share) for part in cut(examples, rows, budget, share=share)
     ]
+
+
+def micro_work(examples: Sequence[Rendered], part: Sequence[int], *, share: bool) -> Work:
+    """The work of one micro-batch."""
+    branches = [branch for row in part for branch in examples[row].branches]
+    return work_of(build_forest(branches, share=share), share=share)
 
 
 def forward_flops(anatomy: Anatomy, work: Work) -> float:

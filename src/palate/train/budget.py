@@ -15,11 +15,10 @@ from typing import Literal
 import torch
 
 from palate.machine import free_memory, taken_memory
-from palate.model.cost import Work, work_of
+from palate.model.cost import Work, micro_work
 from palate.model.memory import Memory
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, computed_tokens, cut
-from palate.tokens.tree import build_forest
 from palate.train.folder import Lowered, Plan
 
 # The budgets that `auto` chooses among: powers of two, so that two runs on one machine agree
@@ -118,10 +117,7 @@ def largest_microbatch(
     parts = (p for s in looked_at for p in cut(examples, sampler.batch(s), budget, share=share))
     sized = ((computed_tokens(examples, part, share=share), part) for part in parts)
     largest = [part for _, part in heapq.nlargest(_CANDIDATES, sized)]
-    works = [
-        work_of(build_forest([b for row in part for b in examples[row].branches], share=share))
-        for part in largest
-    ]
+    works = [micro_work(examples, part, share=share) for part in largest]
     best = max(range(len(works)), key=lambda i: need(works[i]).total)
     return largest[best], works[best]
 
