@@ -5,7 +5,7 @@
     python benchmarks/memory.py --recalibrate        # and the allowance that would fit them best
 
 A run is a whole one, as `palate train` does it: the reference, the trial of the largest
-micro-batch, two steps of 48 pairs of the support desk, measurements, answers, and the model
+micro-batch, two steps of 40 pairs of the support desk, measurements, answers, and the model
 that ships. Its peak is the resident set's (`VmHWM`) of its process; the prediction is made
 before, in a process of its own, by the code behind `palate doctor`.
 """
@@ -49,10 +49,10 @@ def recipe(case: str, out: str) -> Any:
                 "path": str(DESK / "traffic.jsonl"),
                 "split_by": "tag:template",
                 "heldout": 0.05,
-                "max_pairs": 110,
+                "max_pairs": 84,
             },
             "adapter": settings["adapter"],
-            "train": {"batch_size": 48, "max_steps": 2, "eval_every": 0, **settings["train"]},
+            "train": {"batch_size": 40, "max_steps": 2, "eval_every": 0, **settings["train"]},
             "evaluate": {"samples": 4, "max_new_tokens": 16},
         }
     )

@@ -145,23 +145,17 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
     precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
     live = config.train.reference == "live" and method.reference
-    wanted, room = config.train.tokens_per_microbatch, health.memory_free
-    decision = decide(
-        wanted,
-        train,
-        sampler,
-        steps,
-        share=share,
-        need=partial(
-            memory,
-            anatomy,
-            adapter=config.adapter,
-            precision=precision,
-            live_reference=live,
-            in_4_bits=config.model.quantize == "nf4",
-        ),
-        room=None if room is None else room + taken_memory(),
+    need = partial(
+        memory,
+        anatomy,
+        adapter=config.adapter,
+        precision=precision,
+        live_reference=live,
+        in_4_bits=config.model.quantize == "nf4",
     )
+    room = None if health.memory_free is None else health.memory_free + taken_memory()
+    wanted = config.train.tokens_per_microbatch
+    decision = decide(wanted, train, sampler, steps, share=share, need=need, room=room)
     budget = decision.tokens
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = cost.Work()

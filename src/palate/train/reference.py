@@ -30,7 +30,7 @@ from palate.model.policy import BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
-from palate.tokens.tree import MIN_SHARED
+from palate.tokens.tree import MIN_SHARED, WORTH
 from palate.train.parallel import ALONE, Ranks
 from palate.train.step import MicroBatch
 
@@ -76,7 +76,7 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "precision": policy.precision,
         "layout": policy.layout,
         "layout_version": LAYOUT_VERSION,
-        "min_shared": MIN_SHARED,
+        "min_shared": [MIN_SHARED, WORTH],
         "device": policy.device.type,
         "attention": _attention(policy),
         "config": _without_names(policy.model.config.to_dict()),
