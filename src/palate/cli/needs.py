@@ -105,7 +105,10 @@ class Needs:
             ("tokens a step", tokens),
             ("micro-batch", f"at most {self.tokens_per_microbatch:,} tokens"),
             ("sharing", f"{self.sharing:.1f}x fewer tokens than every branch by itself"),
-            ("memory, GiB", f"{said}; at the end a second copy, {memory.last / GIB:.2f}"),
+            (
+                "memory, GiB",
+                f"{said}; to save and ship instead of these two, {memory.last / GIB:.2f}",
+            ),
             ("", f"and {self.allowance - 1:.0%} more for temporaries and what the allocator keeps"),
             ("time", time),
             ("assumed", assumed),

@@ -86,7 +86,7 @@ def memory(
         trained=trained * (_TRAINED_BYTES + (4 if lora else 0)),
         reference=frozen_fp32 + copies if live_reference and not lora else 0,
         activations=activations(anatomy, largest, precision, lora=lora),
-        logits=LOGITS_COPIES * min(4 * largest.scored * anatomy.vocabulary, LOGITS_BUDGET),
+        logits=int(LOGITS_COPIES * min(4 * largest.scored * anatomy.vocabulary, LOGITS_BUDGET)),
         last=max(4 * anatomy.parameters, 8 * trained),
     )
 
