@@ -5,7 +5,7 @@
     python benchmarks/memory.py --recalibrate        # and the allowance that would fit them best
 
 A run is a whole one, as `palate train` does it: the reference, the trial of the largest
-micro-batch, two steps of 40 pairs of the support desk, measurements, answers, and the model
+micro-batch, two steps of the support desk, measurements, answers, and the model
 that ships. Its peak is the resident set's (`VmHWM`) of its process; the prediction is made
 before, in a process of its own, by the code behind `palate doctor`.
 """
@@ -27,7 +27,11 @@ GIB = 2**30
 CASES = {
     f"{kind}-{precision}-{budget}": {
         "adapter": {"kind": kind},
-        "train": {"precision": precision, "tokens_per_microbatch": budget},
+        "train": {
+            "precision": precision,
+            "tokens_per_microbatch": budget,
+            "batch_size": budget // 93,  # pairs that fill a micro-batch, and some more
+        },
     }
     for kind in ("lora", "full")
     for precision in ("bf16", "fp32")
@@ -48,11 +52,11 @@ def recipe(case: str, out: str) -> Any:
             "data": {
                 "path": str(DESK / "traffic.jsonl"),
                 "split_by": "tag:template",
-                "heldout": 0.05,
-                "max_pairs": 84,
+                "heldout": 0.1,
+                "max_pairs": 2 * settings["train"]["batch_size"] + 4,
             },
             "adapter": settings["adapter"],
-            "train": {"batch_size": 40, "max_steps": 2, "eval_every": 0, **settings["train"]},
+            "train": {"max_steps": 2, "eval_every": 0, **settings["train"]},
             "evaluate": {"samples": 4, "max_new_tokens": 16},
         }
     )

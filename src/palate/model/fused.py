@@ -105,7 +105,11 @@ def _forward(
     bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if forest is None or turns is None or not bf16 or hidden_states.dtype != torch.float32:
         return theirs(hidden_states, *args, **kwargs)
-    attention, first, second = layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
+    attention, first, second = (
+        layer.self_attn,
+        layer.input_layernorm,
+        layer.post_attention_layernorm,
+    )
     window = getattr(attention, "sliding_window", None)
     if type(layer) is MistralDecoderLayer:
         window = getattr(attention.config, "sliding_window", None)
@@ -218,7 +222,9 @@ class _Adapted(torch.autograd.Function):
         inner_TR = functional.linear(x, down_RI)
         out = functional.linear(x, weight, bias).addmm_(inner_TR, up_RO)
         ctx.save_for_backward(x, weight, inner_TR, down_RI, up_RO)
-        ctx.parts = [(start, scale, m.shape) for start, scale, m in zip(starts, scales, up, strict=True)]
+        ctx.parts = [
+            (start, scale, m.shape) for start, scale, m in zip(starts, scales, up, strict=True)
+        ]
         return out
 
     @staticmethod
