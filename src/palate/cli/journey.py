@@ -91,7 +91,7 @@ class Journey:
         """Where the training split's sampler and the cut put the example."""
         from palate.tokens.sampler import Sampler, cut
 
-        if self.side != "train":
+        if self.side != "train" or self.plan.tokens_per_microbatch is None:
             return []
         train = self.config.train
         sampler = Sampler.over(self.data.train, train.batch_size, self.config.seed, train.order)
