@@ -77,6 +77,12 @@ class Plan:
     ranks: int = 1
     lowered: tuple[Lowered, ...] = ()
 
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Plan:
+        """From its JSON form; `TypeError` for keys that are not its."""
+        lowered = tuple(Lowered(**event) for event in raw.get("lowered", ()))
+        return cls(**{**raw, "lowered": lowered})
+
     @property
     def settled_budget(self) -> int:
         """`tokens_per_microbatch`, of a run that came so far."""
@@ -124,8 +130,7 @@ def read_plan(folder: Path) -> Plan | None:
     """The decisions of the run that is continued, if it came that far."""
     try:
         raw = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        lowered = tuple(Lowered(**event) for event in raw.pop("lowered", ()))
-        return Plan(**raw, lowered=lowered)
+        return Plan.of(raw)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -65,7 +65,7 @@ def set_up(
     policy = Policy(loaded.model)
     if plan is None:
         decided = ranks.on_main(lambda: asdict(_decide(config, policy, device, base, say)))
-        plan = replace(Plan(**decided), ranks=ranks.world, parallel=ranks.parallel)
+        plan = replace(Plan.of(decided), ranks=ranks.world, parallel=ranks.parallel)
     check_same(base, plan, config, folder)
     adapted = _adapt(config, policy, plan)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
@@ -119,7 +119,7 @@ def _former_plan(folder: Path, ranks: Ranks) -> Plan | None:
     raw = ranks.on_main(read)
     if raw is None:
         return None
-    plan = Plan(**raw)
+    plan = Plan.of(raw)
     if (plan.ranks, plan.parallel) == (ranks.world, ranks.parallel):
         return plan
     return replace(plan, ranks=ranks.world, parallel=ranks.parallel, threads=threads())
