@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -111,6 +111,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(part) for part in parts)
     if origin is tuple:
         return f"[{', '.join(_type_name(part) for part in parts)}]"
+    if origin is Annotated:
+        return _type_name(parts[0])
     if origin is list:
         return f"list of {_type_name(parts[0])}"
     return TYPE_NAMES[origin or annotation]
@@ -122,10 +124,16 @@ def _default(info: FieldInfo) -> str:
     return f"`{_yaml(info.get_default(call_default_factory=True, validated_data={}))}`"
 
 
+def _limits(info: FieldInfo) -> list[Any]:
+    """Of the field, and of the parts of a union: `int at least 8, or auto`."""
+    parts = [own for part in get_args(info.annotation) for own in get_args(part)]
+    return [*info.metadata, *(m for p in parts for m in getattr(p, "metadata", ()))]
+
+
 def _range(info: FieldInfo) -> str:
     limits = [
         (sign, getattr(limit, attribute))
-        for limit in info.metadata
+        for limit in _limits(info)
         for kind, attribute, sign in LIMITS
         if isinstance(limit, kind)
     ]

@@ -47,7 +47,10 @@ def test_the_smallest_recipe(tmp_path: Path) -> None:
         ({"modle": "m"}, "unknown key 'modle'; did you mean 'model'?"),
         ({"train": {"epoch": 1}}, "unknown key 'train.epoch'; did you mean 'epochs'?"),
         ({"optim": {"learning": 1}}, "unknown key 'optim.learning'"),
-        ({"optim": {"zzz": 1}}, "valid: betas, clip, eps, lr, schedule, warmup, weight_decay"),
+        (
+            {"optim": {"zzz": 1}},
+            "valid: betas, clip, eps, lr, name, schedule, warmup, weight_decay",
+        ),
         ({"adapter": {"dropout": 0.1}}, "'adapter.dropout': Input should be less than or equal"),
         ({"method": {"beta": 1}}, "a method needs a name"),
         ({"name": "a/b"}, "the name of a run becomes a folder"),

@@ -137,3 +137,64 @@ def test_the_description_is_complete() -> None:
     assert found.memory > 2**20
     assert found.processor
     assert found.system.split()[0] == os.uname().sysname
+
+
+def test_free_memory_of_a_cgroup(tmp_path: Path) -> None:
+    # 1000 allowed, 700 taken, of which 200 are pages of files that can be dropped
+    own = tmp_path / "own"
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+    assert [(g.limit, g.free) for g in machine._cgroups(tmp_path, own)] == [(1000, 500)]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine._cgroups(tmp_path, own) == []
+    assert machine._cgroups(tmp_path / "none", own) == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_limit_may_lie_at_any_level(tmp_path: Path, version: int) -> None:
+    """A batch system limits the job's group, which is not the root of what is mounted."""
+    own = tmp_path / "own"
+    mount = tmp_path if version == 2 else tmp_path / "memory"
+    own.write_text("4:memory:/jobs/7\n1:cpu:/elsewhere\n0::/\n" if version == 1 else "0::/jobs/7\n")
+    limit, use, drop = (
+        ("memory.max", "memory.current", "inactive_file")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    for folder, most, taken in ((mount / "jobs" / "7", 5000, 100), (mount / "jobs", 900, 800)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text(f"{most}\n")
+        (folder / use).write_text(f"{taken}\n")
+        (folder / "memory.stat").write_text(f"{drop} 50\n")
+    found = machine._cgroups(tmp_path, own)
+    assert [(g.limit, g.free) for g in found] == [(5000, 4950), (900, 150)]
+
+
+def test_free_memory_is_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [machine._Cgroup(5000, 4950), machine._Cgroup(900, 150)]
+    monkeypatch.setattr(machine, "_cgroups", lambda: groups)
+    monkeypatch.setattr(machine, "_machine_free", lambda: 700)
+    assert machine.free_memory() == 150
+    monkeypatch.setattr(machine, "_cgroups", list)
+    assert machine.free_memory() == 700
+    monkeypatch.setattr(machine, "_machine_free", lambda: None)
+    assert machine.free_memory() is None
+
+
+def test_free_memory_of_the_machine(tmp_path: Path) -> None:
+    info = tmp_path / "meminfo"
+    info.write_text("MemTotal: 9 kB\nMemAvailable:   4 kB\n")
+    assert machine._machine_free(info) == 4096
+    info.write_text("MemTotal: 9 kB\n")
+    assert machine._machine_free(info) is None
+    assert machine._machine_free(tmp_path / "none") is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_what_this_process_holds() -> None:
+    before = machine.taken_memory()
+    block = bytearray(64 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert machine.taken_memory() - before > 48 * 2**20
+    assert len(block) == 64 * 2**20

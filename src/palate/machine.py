@@ -111,20 +111,113 @@ def _quota() -> int:
 
 
 def threads() -> int:
-    """Threads to compute with: `OMP_NUM_THREADS` where it is set, else one a core."""
+    """Threads to compute with: `OMP_NUM_THREADS` where it is set, else one a core.
+
+    Processes that torchrun started on this machine divide its cores (it sets the variable to 1
+    by itself where nobody has).
+    """
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def memory_limit() -> int:
-    """Bytes of memory this process may use: the machine's, or the cgroup's if that is less."""
-    limits = [_physical_memory()]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
-    return min(limits)
+    """Bytes of memory this process may use: the machine's, or a cgroup's if that is less."""
+    limits = [group.limit for group in _cgroups()]
+    return min([_physical_memory(), *limits])
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be taken: the machine's, or a cgroup's if those are fewer.
+
+    None where the system does not say. Past these the kernel ends the process unasked, so
+    whoever allocates must stay below them beforehand.
+    """
+    free = [group.free for group in _cgroups()]
+    machine = _machine_free()
+    if machine is not None:
+        free.append(machine)
+    return max(0, min(free)) if free else None
+
+
+def taken_memory() -> int:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so; torch has a type of its own for it only on some devices."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return said or isinstance(error, MemoryError)
+
+
+def _machine_free(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        lines = meminfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    words = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return int(words[1]) * 1024 if words else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cgroup:
+    """A limit that holds for this process, and what is left below it; bytes."""
+
+    limit: int
+    free: int
+
+
+# Where each version of cgroups is mounted, and its files: limit, use, and what the kernel can
+# drop of that use (pages of files).
+_CGROUP_FILES = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _cgroups(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[_Cgroup]:
+    """Limits of this process's own cgroup and of every one above it.
+
+    Inside a container its own cgroup is usually shown as the root; elsewhere (a batch system,
+    a service manager) it lies deeper, and the limit may be at any level.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = []
+    for mount, limit, use, droppable in _CGROUP_FILES:
+        paths = [line.split(":", 2)[2] for line in lines if line.split(":", 2)[1] == mount]
+        inner = Path(paths[0].lstrip("/")) if paths else Path()
+        for folder in (root / mount / inner, *(root / mount / p for p in inner.parents)):
+            group = _read_cgroup(folder, limit, use, droppable)
+            if group is not None:
+                found.append(group)
+    return found
+
+
+def _read_cgroup(folder: Path, limit: str, use: str, droppable: str) -> _Cgroup | None:
+    """None where there is no such group, or no limit ("max")."""
+    try:
+        most = int((folder / limit).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    try:
+        taken = int((folder / use).read_text(encoding="utf-8"))
+        stat = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return _Cgroup(most, most)
+    counts = dict(line.split() for line in stat if len(line.split()) == 2)
+    return _Cgroup(most, max(0, most - taken + int(counts.get(droppable, 0))))
 
 
 def _physical_memory() -> int:

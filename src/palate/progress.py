@@ -5,6 +5,7 @@ Rooms report through a `Reporter`; nothing below the command line prints.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -163,7 +164,14 @@ class _RichBar:
         self.progress.update(self.task, advance=count, **fields)  # type: ignore[attr-defined]
 
 
+def speaks() -> bool:
+    """Whether this process talks to people: of those that torchrun started, rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def reporter_for(stream_is_terminal: bool | None = None) -> Reporter:
-    """Bars in a terminal, plain lines elsewhere."""
+    """Bars in a terminal, plain lines elsewhere; nothing in any but the first of several ranks."""
+    if not speaks():
+        return Quiet()
     terminal = sys.stderr.isatty() if stream_is_terminal is None else stream_is_terminal
     return Terminal() if terminal else Plain()

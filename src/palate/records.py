@@ -18,6 +18,19 @@ ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
 Shape = Literal["pair", "labelled", "demonstration", "group"]
 
 
+# Tags under which logs name the conversation that a row belongs to, the most telling first.
+CONVERSATION_TAGS = (
+    "conversation",
+    "conversation_id",
+    "conversationId",
+    "gen_ai.conversation.id",
+    "session_id",
+    "sessionId",
+    "session.id",
+    "thread_id",
+)
+
+
 class RecordError(ValueError):
     """A row that cannot become a record.
 
@@ -126,6 +139,21 @@ class Example:
     def prompt_key(self) -> str:
         """Hash of the prompt and its tools: equal for equal prompts, whatever the answers."""
         return digest({"prompt": [m.to_dict() for m in self.prompt], "tools": list(self.tools)})
+
+    @property
+    def conversation(self) -> str:
+        """Hash that the examples of one conversation share.
+
+        By the first tag of `CONVERSATION_TAGS` that the row has; else by how it begins: the
+        tools and the messages up to the first user turn. Conversations that begin with the same
+        words are one then, which costs nothing: those words are what they share.
+        """
+        for tag in CONVERSATION_TAGS:
+            if tag in self.tags:
+                return digest({"tag": tag, "value": self.tags[tag]})
+        users = [i for i, message in enumerate(self.prompt) if message.role == "user"]
+        opening = self.prompt[: users[0] + 1] if users else self.prompt
+        return digest({"opening": [m.to_dict() for m in opening], "tools": list(self.tools)})
 
     @property
     def id(self) -> str:

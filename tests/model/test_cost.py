@@ -7,8 +7,7 @@ from tests.tiny import tiny_config, tiny_model
 from palate.config import AdapterConfig
 from palate.model import cost
 from palate.model.adapters import attach
-from palate.model.cost import Anatomy, Matrix, Work
-from palate.model.head import LOGITS_BUDGET
+from palate.model.cost import Anatomy, Work
 from palate.model.peak import measure_peak
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
@@ -70,16 +69,16 @@ def test_parameters_are_those_of_the_model(family: str) -> None:
 
 def test_work_of_one_pair() -> None:
     # A prompt of 10 and answers of 3 and 2. The root's pairs are 10·11/2 = 55, the answers'
-    # 3·10 + 3·4/2 = 36 and 2·10 + 2·3/2 = 23. Their keys are 10, 13 and 12 rows. The head
-    # scores the prompt's last position (once for both), then 2 and 1 more.
+    # 3·10 + 3·4/2 = 36 and 2·10 + 2·3/2 = 23. The head scores
+    # the prompt's last position (once for both), then 2 and 1 more.
     work = cost.work_of(build_forest(pair(10, 3, 2).branches))
-    assert work == Work(unique=15, scored=4, pairs=114, gathered=35, path=25, padded=26)
+    assert work == Work(unique=15, scored=4, pairs=114, computed=15, path=25, padded=26)
 
 
 def test_work_without_sharing() -> None:
     # Branches of 13 and 12 tokens by themselves: 13·14/2 + 12·13/2 = 91 + 78.
-    work = cost.work_of(build_forest(pair(10, 3, 2).branches, share=False))
-    assert work == Work(unique=25, scored=5, pairs=169, gathered=25, path=25, padded=26)
+    work = cost.work_of(build_forest(pair(10, 3, 2).branches, share=False), share=False)
+    assert work == Work(unique=25, scored=5, pairs=169, computed=26, path=25, padded=26)
 
 
 def test_flops_by_the_formula() -> None:
@@ -118,50 +117,15 @@ def test_the_cut_bounds_the_largest_micro_batch() -> None:
     assert found.total.unique == 45
 
 
-def test_activations_by_the_formula() -> None:
-    # c = 4: a token and layer keep 16·8 + 4·(16 + 24 + 8 + 64) = 576 bytes; 10 tokens, and 12
-    # gathered rows of 2·4·8 = 64 bytes: 2·(5760 + 768).
-    work = Work(unique=10, gathered=12)
-    assert cost.activations(SMALL, work, "fp32") == 13_056
-    # c = 2: 128 + 2·112 = 352; 2·(3520 + 12·32)
-    assert cost.activations(SMALL, work, "bf16") == 7_808
-
-
-def test_memory_of_lora_in_bf16() -> None:
-    # Frozen: 1000 − 600 weights stay fp32 (the head is tied to the embedding), and the body and
-    # a copy of the head are bf16: 2·(600 + 80). LoRA of rank 2 on one 8×16 layer: 48 weights,
-    # each 4 + 4 + 8 bytes.
-    sizes = Anatomy(1000, 600, 10, 8, True, 2, 8, 4, 16, (Matrix("layers.0.q", 8, 16),))
-    adapter = AdapterConfig(rank=2)
-    found = cost.memory(sizes, Work(scored=5), adapter, "bf16", live_reference=True)
-    assert (found.weights, found.copies, found.trained) == (1600, 1360, 768)
-    assert found.reference == 0, "with adapters off the policy is its own reference"
-    assert found.logits == 3 * 4 * 5 * 10
-    assert found.last == 4000
-    assert found.total == int(1.25 * (cost.PROGRAM + 1600 + 1360 + 768 + 4000))
-
-
-def test_memory_of_full_training() -> None:
-    full = AdapterConfig(kind="full")
-    found = cost.memory(SMALL, Work(), full, "fp32", live_reference=False)
-    assert (found.weights, found.copies, found.trained) == (4000, 0, 12_000)
-    assert found.reference == 0
-    live = cost.memory(SMALL, Work(), full, "bf16", live_reference=True)
-    assert live.copies == 1360
-    assert live.reference == 1600 + 1360
-
-
-def test_logits_never_exceed_their_budget() -> None:
-    work = Work(scored=10**9)
-    found = cost.memory(SMALL, work, AdapterConfig(), "fp32", live_reference=False)
-    assert found.logits == 3 * LOGITS_BUDGET
-
-
-def test_an_untied_head_is_frozen_in_bf16_too() -> None:
-    untied = Anatomy(1000, 600, 10, 8, False, 2, 8, 4, 16)
-    found = cost.memory(untied, Work(), AdapterConfig(), "bf16", live_reference=False)
-    assert found.weights == 4 * (1000 - 600 - 80)
-
-
 def test_the_peak_is_a_plausible_number() -> None:
     assert 1e7 < measure_peak(torch.float32, budget=0.05) < 1e15
+
+
+def test_a_base_in_4_bits() -> None:
+    # Half a byte, 1/64 and 4/(64·256) of one for each of the 600 weights of the body: 309 bytes,
+    # instead of 4 or 2 a weight; the rest as without.
+    lora = AdapterConfig(rank=2)
+    narrow = cost.memory(SMALL, Work(), lora, "bf16", live_reference=False, in_4_bits=True)
+    assert (narrow.weights, narrow.copies) == (1600, 309 + 2 * 80)
+    wide = cost.memory(SMALL, Work(), lora, "fp32", live_reference=False, in_4_bits=True)
+    assert (wide.weights, wide.copies) == (4 * (1000 - 600), 309)

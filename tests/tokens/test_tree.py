@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate.tokens.tree import Branch, Forest, build_forest, common_prefix, unique_tokens
+from palate.tokens.tree import (
+    Branch,
+    Forest,
+    build_forest,
+    common_prefix,
+    packed_tokens,
+    unique_tokens,
+)
 
 
 def branch(ids: list[int], trained: int) -> Branch:
@@ -104,9 +111,34 @@ def test_branches_keep_their_numbers_whatever_the_order() -> None:
             assert targets[forest.branches_N == index].tolist() == wanted
         for segment in forest.segments:
             assert all(end <= segment.start for _, end in segment.context), "parents come first"
-    assert build_forest(branches, min_shared=1).unique_tokens == unique_tokens(
+    assert build_forest(branches, min_shared=1, worth=0).unique_tokens == unique_tokens(
         [b.ids for b in branches]
     )
+
+
+def test_sharing_that_does_not_pay_is_left_out() -> None:
+    """Two paths of 100 tokens that share n: n of 200 are saved, and 3 % of 200 is 6."""
+    for common, pays in ((6, True), (5, False)):
+        start = [1] * common
+        branches = [branch([*start, *[k] * (100 - common)], 1) for k in (2, 3)]
+        assert build_forest(branches, min_shared=1).shared is pays
+        assert packed_tokens([b.ids for b in branches]) == 200, "and at least 8 tokens"
+    assert build_forest(branches, min_shared=1, worth=0.02).shared
+    # 20 of 400 tokens for the whole, but a third of what the two short paths below it hold.
+    long = [branch([9] * 40 + [k] * 120, 1) for k in (1, 2)]
+    short = [branch([8] * 20 + [k] * 10, 1) for k in (1, 2)]
+    forest = build_forest([*long, *short])
+    assert forest.unique_tokens == 40 + 2 * 120 + 20 + 2 * 10
+    assert packed_tokens([b.ids for b in [*long, *short]]) == forest.unique_tokens
+
+
+def test_a_deeper_beginning_is_shared_though_the_first_is_not() -> None:
+    """Three paths begin alike for 10 tokens of 1000, two of them for 500."""
+    deep = [branch([1] * 500 + [k] * 500, 1) for k in (2, 3)]
+    other = branch([1] * 10 + [4] * 990, 1)
+    forest = build_forest([*deep, other])
+    # Sharing the 10 would save 10 of 2510 computed: they are repeated, the 500 are not.
+    assert sorted(s.length for s in forest.segments) == [500, 500, 500, 1000]
 
 
 def test_a_first_token_cannot_be_trained_on() -> None:

@@ -21,6 +21,8 @@ from palate.model.load import to_compute
 from palate.model.policy import Policy
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
+from palate.train.budget import Budget
+from palate.train.folder import Plan
 from palate.train.loop import Interrupted, Progress, Split, Task, Watcher, run_loop
 from palate.train.step import MicroBatch
 
@@ -85,6 +87,7 @@ def make_task(
     kind: str = "lora",
     precision: str = "fp32",
     method: Method = MOVING,
+    budget: Budget | None = None,
     **train: Any,
 ) -> Task:
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,8 @@ def make_task(
     to_compute(model, precision)  # type: ignore[arg-type]
     policy = Policy(model, precision=precision)  # type: ignore[arg-type]
     examples, heldout = [pair(i) for i in range(10)], [pair(i) for i in range(10, 13)]
-    settings = {"batch_size": 4, "epochs": 2.0, "eval_every": 2, "tokens_per_microbatch": 40}
+    settings = {"batch_size": 4, "epochs": 2.0, "eval_every": 2}
+    tokens = train.pop("tokens_per_microbatch", 40)
     return Task(
         policy=policy.eval(),
         method=method,
@@ -105,7 +109,12 @@ def make_task(
         lr=5e-3,
         seed=5,
         folder=folder,
+        budget=budget or Budget(make_plan(tokens)),
     )
+
+
+def make_plan(tokens: int) -> Plan:
+    return Plan("tree", "", "fp32", "cpu", 1, tokens, "")
 
 
 def stopping_after(step: int) -> Callable[[], bool]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,3 +160,15 @@ def test_a_changed_layout_version_is_another_key(monkeypatch: pytest.MonkeyPatch
     before = cache_key(EXAMPLES, "w", policy)
     monkeypatch.setattr(caching, "LAYOUT_VERSION", caching.LAYOUT_VERSION + 1)
     assert cache_key(EXAMPLES, "w", policy) != before
+
+
+def test_other_attention_kernels_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C++ kernels serve bf16 on a CPU only: fp32 is the same with and without a compiler."""
+
+    def key(library: object, precision: str) -> str:
+        built = SimpleNamespace(library=library)
+        monkeypatch.setattr(caching, "native", lambda: built)
+        return cache_key(EXAMPLES, "w", Policy(tiny_model(), precision=precision))  # type: ignore[arg-type]
+
+    assert key(None, "bf16") != key(object(), "bf16")
+    assert key(None, "fp32") == key(object(), "fp32")

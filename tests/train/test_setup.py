@@ -76,12 +76,13 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_decisions_are_written_down(model: Path, tmp_path: Path) -> None:
-    learner = learn(model, tmp_path, train={"precision": "fp32", "tokens_per_microbatch": 77})
+    learner = learn(model, tmp_path, train={"precision": "fp32"})
     plan = read_plan(tmp_path)
     assert plan == learner.plan
     assert plan is not None
     assert (plan.layout, plan.precision, plan.device) == ("tree", "fp32", "cpu")
-    assert (plan.threads, plan.tokens_per_microbatch) == (torch.get_num_threads(), 77)
+    assert plan.threads == torch.get_num_threads()
+    assert plan.tokens_per_microbatch is None, "the budget is settled when the data is known"
     facts = json.loads((tmp_path / "environment.json").read_text())
     assert facts["lr"] == learner.lr == 2e-4
     assert facts["trained"] == sum(w.numel() for w in trainable(learner.policy).values())
@@ -189,7 +190,8 @@ def test_splits_with_and_without_a_reference(
     examples = [pair(i) for i in range(3)]
 
     def split(recipe: RunConfig, learner: Learner, method: str, rows: list[Any]) -> Any:
-        return make_split(recipe, learner, METHODS[method], rows, "reference", Quiet()).reference
+        chosen = METHODS[method]
+        return make_split(recipe, learner, chosen, rows, "reference", Quiet(), 40).reference
 
     live = config(model, train={"reference": "live"})
     cached = config(model)

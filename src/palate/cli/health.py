@@ -69,7 +69,7 @@ def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -
 
 def examine(config: RunConfig | None = None) -> Health:
     """Look at the machine and measure its matrix products, about a second."""
-    from palate.machine import describe, fast_bf16, free_disk, threads
+    from palate.machine import describe, fast_bf16, free_disk, free_memory, threads
 
     machine = describe()  # tunes the allocator: before the first large tensor
     import torch
@@ -135,38 +135,6 @@ def complaints(memory: int | None, disk: int, fast_bf16: bool, allocator: str) -
     if importlib.util.find_spec("gguf") is None:
         found.append(".gguf files cannot be read: pip install 'palate[gguf]'")
     return found
-
-
-def free_memory() -> int | None:
-    """Bytes that can still be taken: the machine's, or the cgroup's if those are fewer."""
-    free = [value for value in (_machine_free(), _cgroup_free()) if value is not None]
-    return min(free) if free else None
-
-
-def _machine_free(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    try:
-        lines = meminfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    words = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return int(words[1]) * 1024 if words else None
-
-
-def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The limit less what is used; pages of files that the kernel can drop are not used."""
-    for folder, limit, used, droppable in (
-        (root, "memory.max", "memory.current", "inactive_file"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most = int((folder / limit).read_text(encoding="utf-8"))
-            taken = int((folder / used).read_text(encoding="utf-8"))
-            stat = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError):
-            continue
-        counts = dict(line.split() for line in stat if len(line.split()) == 2)
-        return max(0, most - taken + int(counts.get(droppable, 0)))
-    return None
 
 
 def _devices() -> list[str]:

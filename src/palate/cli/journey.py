@@ -91,16 +91,16 @@ class Journey:
         """Where the training split's sampler and the cut put the example."""
         from palate.tokens.sampler import Sampler, cut
 
-        if self.side != "train":
+        if self.side != "train" or self.plan.tokens_per_microbatch is None:
             return []
         train = self.config.train
-        sampler = Sampler(len(self.data.train), train.batch_size, self.config.seed)
+        sampler = Sampler.over(self.data.train, train.batch_size, self.config.seed, train.order)
         found = []
         for step in range(sampler.total_steps(train.epochs, train.max_steps)):
             rows = sampler.batch(step)
             if self.index not in rows:
                 continue
-            budget = self.plan.tokens_per_microbatch
+            budget = self.plan.budget_at(step)
             cuts = cut(self.all_rendered, rows, budget, share=self.share)
             at = next(i for i, part in enumerate(cuts) if self.index in part)
             found.append(Draw(step + 1, at + 1, len(cuts), tuple(cuts[at])))

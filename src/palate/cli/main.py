@@ -138,7 +138,8 @@ def _guarded(work: object, debug: bool) -> None:
     try:
         work()  # type: ignore[operator]
     except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
+        if str(stopped):
+            typer.echo(str(stopped), err=True)
         raise typer.Exit(stopped.code) from None
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
@@ -146,7 +147,9 @@ def _guarded(work: object, debug: bool) -> None:
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         _end_with(error, debug)
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        from palate.machine import ran_out_of_memory
+
+        if not ran_out_of_memory(error):
             raise
         _end_with(error, debug)
 
@@ -156,11 +159,6 @@ def _end_with(error: Exception, debug: bool) -> NoReturn:
         traceback.print_exc()
     typer.echo(f"error: {_one_line(error)}", err=True)
     raise typer.Exit(2) from None
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory; on the CPU it has no type of its own for that."""
-    return any(words in str(error) for words in ("out of memory", "can't allocate memory"))
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.health import GIB, TIGHT, Health
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palate.losses.registry import Method
-    from palate.model.cost import Anatomy, Memory, RunWork, Work
+    from palate.model.cost import Anatomy, RunWork, Work
+    from palate.model.memory import Memory
     from palate.model.policy import Precision
     from palate.records import Example
     from palate.tokens.render import Rendered
@@ -29,6 +31,7 @@ class Needs:
     parameters: int
     trained: int
     work: RunWork
+    tokens_per_microbatch: int
     memory: Memory
     memory_free: int | None
     training_seconds: float
@@ -76,7 +79,7 @@ class Needs:
         parts = {
             "program": memory.program,
             "weights fp32": memory.weights,
-            "bf16 copies": memory.copies,
+            "bf16 and 4-bit copies": memory.copies,
             "reference": memory.reference,
             "trained (gradient, 2 moments)": memory.trained,
             "activations": memory.activations,
@@ -100,8 +103,12 @@ class Needs:
             ("model", f"{self.parameters / 1e6:,.1f}M parameters, {trained}"),
             ("steps", f"{steps}"),
             ("tokens a step", tokens),
+            ("micro-batch", f"at most {self.tokens_per_microbatch:,} tokens"),
             ("sharing", f"{self.sharing:.1f}x fewer tokens than every branch by itself"),
-            ("memory, GiB", f"{said}; at the end a second copy, {memory.last / GIB:.2f}"),
+            (
+                "memory, GiB",
+                f"{said}; to save and ship instead of these two, {memory.last / GIB:.2f}",
+            ),
             ("", f"and {self.allowance - 1:.0%} more for temporaries and what the allocator keeps"),
             ("time", time),
             ("assumed", assumed),
@@ -120,10 +127,16 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     Raises `ValueError` (`IngestError`, `ConfigError`) for what the user can mend.
     """
     from palate.losses.registry import find
+    from palate.machine import taken_memory
     from palate.model import cost
     from palate.model.load import load_config_only
+    from palate.model.memory import ALLOWANCE, memory
+    from palate.model.nf4 import require_nf4
     from palate.tokens.sampler import Sampler
+    from palate.train.budget import decide
 
+    if config.model.quantize == "nf4":
+        require_nf4()
     method, _ = find(config.method)
     train, heldout, funnel = _rendered(config, method)
     trust = config.model.trust_remote_code
@@ -131,18 +144,29 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         load_config_only(config.model.path, trust_remote_code=trust), trust_remote_code=trust
     )
     share = config.train.layout != "plain"
-    budget = config.train.tokens_per_microbatch
-    sampler = Sampler(len(train), config.train.batch_size, config.seed)
+    sampler = Sampler.over(train, config.train.batch_size, config.seed, config.train.order)
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
+    precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
+    live = config.train.reference == "live" and method.reference
+    need = partial(
+        memory,
+        anatomy,
+        adapter=config.adapter,
+        precision=precision,
+        live_reference=live,
+        in_4_bits=config.model.quantize == "nf4",
+    )
+    room = None if health.memory_free is None else health.memory_free + taken_memory()
+    wanted = config.train.tokens_per_microbatch
+    decision = decide(wanted, train, sampler, steps, share=share, need=need, room=room)
+    budget = decision.tokens
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = cost.Work()
     if heldout:
         for part in cost.micro_works(heldout, range(len(heldout)), budget, share=share):
             held += part
-    precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
     lora = config.adapter.kind == "lora"
     peak = health.peaks[precision]
-    live = config.train.reference == "live" and method.reference
     return Needs(
         funnel=funnel,
         train=len(train),
@@ -150,7 +174,8 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         parameters=anatomy.parameters,
         trained=anatomy.adapter(config.adapter) if lora else anatomy.parameters,
         work=work,
-        memory=cost.memory(anatomy, work.largest, config.adapter, precision, live_reference=live),
+        tokens_per_microbatch=budget,
+        memory=decision.memory,
         memory_free=health.memory_free,
         training_seconds=cost.seconds(cost.training_flops(anatomy, work.total, lora=lora), peak),
         reference_seconds=cost.seconds(
@@ -160,7 +185,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
             measurements(steps, config.train.eval_every) * cost.forward_flops(anatomy, held), peak
         ),
         efficiency=cost.EFFICIENCY,
-        allowance=cost.ALLOWANCE,
+        allowance=ALLOWANCE,
         peak=peak,
         precision=precision,
     )

@@ -218,7 +218,7 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
         "train": {
             "batch_size": 8,
             "epochs": 1,
-            "tokens_per_microbatch": 4096,
+            "tokens_per_microbatch": "auto",
             "eval_every": 10,
         },
         "evaluate": {"samples": 16, "rule": None, "max_new_tokens": 128},

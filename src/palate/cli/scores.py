@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palate.cli.runs import finished_model
 
@@ -64,23 +64,42 @@ def score(journey: Journey) -> tuple[Scores, Scores]:
 
     model = finished_model(journey.folder)
     with torch.no_grad():
-        base = _policy(journey, journey.config.model.path)
+        base = _start(journey)
         reference = base(_forest(journey, base)).token_logps_N
         before = _scores(journey, base, reference)
         del base
-        return before, _scores(journey, _policy(journey, model), reference)
+        return before, _scores(journey, _shipped(journey, model), reference)
 
 
-def _policy(journey: Journey, path: str) -> Policy:
-    """The model at `path`, computing as the run does."""
-    from palate.model.load import load, to_compute
+def _start(journey: Journey) -> Policy:
+    """What the run started from, in 4 bits or with a saved adapter if so: its own reference."""
+    from palate.model.adapters import attach
+    from palate.train.base import load_base
+
+    config = journey.config
+    model = load_base(config, journey.plan.device).loaded.model
+    if config.adapter.path is not None:
+        attach(model, config.adapter, config.seed)
+    return _policy(journey, model)
+
+
+def _shipped(journey: Journey, path: str) -> Policy:
+    from palate.model.load import load
+
+    trust = journey.config.model.trust_remote_code
+    loaded = load(path, trust_remote_code=trust, device=journey.plan.device)
+    return _policy(journey, loaded.model)
+
+
+def _policy(journey: Journey, model: Any) -> Policy:
+    """The model, computing as the run does."""
+    from palate.model.load import to_compute
     from palate.model.policy import Policy
 
-    plan, trust = journey.plan, journey.config.model.trust_remote_code
-    loaded = load(path, trust_remote_code=trust, device=plan.device)
-    loaded.model.requires_grad_(False)
-    to_compute(loaded.model, plan.precision)
-    return Policy(loaded.model, layout=plan.layout, precision=plan.precision).eval()
+    plan = journey.plan
+    model.requires_grad_(False)
+    to_compute(model, plan.precision)
+    return Policy(model, layout=plan.layout, precision=plan.precision).eval()
 
 
 def _forest(journey: Journey, policy: Policy) -> Forest:

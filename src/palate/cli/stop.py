@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from palate.progress import speaks
+
 
 class Stopped(Exception):
     """The command ended early on purpose; the message says how to go on."""
@@ -37,3 +39,14 @@ def stop_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Before several ranks know of each other, all meet the same errors: only rank 0 says them."""
+    try:
+        yield
+    except ValueError:
+        if speaks():
+            raise
+        raise Stopped("", 2) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from palate.config import ConfigError, RunConfig, load_config
-from palate.progress import Reporter, reporter_for
+from palate.progress import Reporter, reporter_for, speaks
 
 if TYPE_CHECKING:
     from palate.run import Run
@@ -29,7 +29,11 @@ SMOKE = (
 
 def run_train(recipe: str, overrides: Sequence[str], *, as_json: bool) -> None:
     """Train as the recipe says, then show what came out."""
-    _train_and_show(load_config(recipe, overrides), as_json=as_json)
+    from palate.cli.stop import one_voice
+
+    with one_voice():
+        config = load_config(recipe, overrides)
+    _train_and_show(config, as_json=as_json)
 
 
 def run_quickstart(overrides: Sequence[str], *, smoke: bool, as_json: bool) -> None:
@@ -58,6 +62,7 @@ def _train_and_show(config: RunConfig, *, as_json: bool) -> None:
     from palate.cli.stop import Stopped, stop_signals
     from palate.run import train
     from palate.train.loop import Interrupted
+    from palate.train.parallel import PeerFailed
 
     with stop_signals(say.note) as should_stop:
         try:
@@ -66,8 +71,12 @@ def _train_and_show(config: RunConfig, *, as_json: bool) -> None:
             raise Stopped(
                 f"{stopped}; everything so far is saved. {_how_to_go_on(config)}"
             ) from None
+        except PeerFailed as failed:
+            raise Stopped(str(failed), 2) from None
         except KeyboardInterrupt:
             raise Stopped(f"stopped at once. {_how_to_go_on(config)}") from None
+    if not speaks():
+        return
     if as_json:
         typer.echo(json.dumps(run.results, ensure_ascii=False))
     else:

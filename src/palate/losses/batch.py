@@ -6,6 +6,7 @@ the completion's supervised tokens, end-of-turn included, prompt never.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
-T = TypeVar("T", bound="Side | Pairs | Demonstrations")
+T = TypeVar("T", bound="Tensor | Side | Pairs | Demonstrations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,21 @@ def detach(batch: T) -> T:
     """The same batch without gradients."""
     cut: T = _map(batch, Tensor.detach)
     return cut
+
+
+def first(batch: T, count: int) -> T:
+    """Its first examples."""
+    cut: T = _map(batch, lambda values: values[:count])
+    return cut
+
+
+def exchange(batch: T, gather: Callable[[list[Tensor]], list[Tensor]]) -> T:
+    """The batch with each of its tensors replaced by what `gather` makes of them all at once."""
+    columns: list[Tensor] = []
+    _map(batch, columns.append)
+    found = iter(gather(columns))
+    gathered: T = _map(batch, lambda _: next(found))
+    return gathered
 
 
 def concatenate(batches: list[T], order: Tensor) -> T:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from palate.model.native.attention import NativeAttention, layout_of, serves
-from palate.model.tiles import Scores, TiledAttention, plan_tiles
+from palate.model.native.attention import layout_of, native_attention, serves
+from palate.model.tiles import Scores, plan_tiles, tiled_attention
 from palate.tokens.tree import Forest
 
 TREE_ATTENTION = "palate_tree"
@@ -61,18 +61,11 @@ def tree_attention(  # noqa: PLR0913 the signature is transformers'
         if done is not None:
             return done, None
     scores = Scores(scale, sliding_window, softcap)
-    out: Tensor
+    parts = (query[0], key[0], value[0])
     if serves(query, value, scores, s_aux):
-        layout = layout_of(forest, sliding_window)
-        out = NativeAttention.apply(  # type: ignore[no-untyped-call]
-            query[0], key[0], value[0], layout, scores
-        )
-    else:
-        tiles = plan_tiles(forest, sliding_window)
-        out = TiledAttention.apply(  # type: ignore[no-untyped-call]
-            query[0], key[0], value[0], s_aux, tiles, scores
-        )
-    return out[None], None
+        return native_attention(*parts, layout_of(forest, sliding_window), scores)[None], None
+    tiles = plan_tiles(forest, sliding_window)
+    return tiled_attention(*parts, s_aux, tiles, scores)[None], None
 
 
 AttentionInterface.register(TREE_ATTENTION, tree_attention)

@@ -1,4 +1,4 @@
-"""What a run costs, by plain arithmetic: operations, memory and time.
+"""What a run costs, by plain arithmetic: operations and time (memory: `palate.model.memory`).
 
     F = 2·N_b·T + 2·N_h·H + 4·L·a·S
 
@@ -7,8 +7,7 @@ tokens; N_h = vocabulary × width, H tokens that reach the head; L layers, a = h
 dimension, S causal (query, key) pairs. A training step costs 3F when every weight is trained
 and about 2F with an adapter, whose frozen weights need no gradient of their own.
 
-Estimates, not measurements: a mixture of experts is counted as if all experts worked, and
-what a model's code keeps for the backward pass is taken to be what a Llama block keeps.
+Estimates, not measurements: a mixture of experts is counted as if all experts worked.
 """
 
 from __future__ import annotations
@@ -23,21 +22,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from palate.config import AdapterConfig
-from palate.model.head import LOGITS_BUDGET
-from palate.model.policy import Precision
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.tokens.tree import Forest, build_forest
 
 # Share of the measured matrix-product peak that training is assumed to reach.
 EFFICIENCY = 0.20
-# Python, torch and transformers before a model is loaded, in bytes.
-PROGRAM = 600 * 2**20
-# On top of what is counted, for temporaries of the backward pass and what the allocator keeps:
-# a run of SmolLM2-135M with LoRA in bf16 took 1.22 times what is counted.
-ALLOWANCE = 1.25
-# fp32 gradient and AdamW's two moments, in bytes for each trained weight.
-_TRAINED_BYTES = 4 + 8
 # Steps that are laid out to count their tokens; longer runs are scaled up from these.
 _STEPS_LOOKED_AT = 50
 
@@ -134,13 +124,13 @@ class Work:
     """Tokens of a pass: T `unique`, H `scored`, S causal `pairs`, and what others compute.
 
     `path` counts every branch by itself, `padded` each row filled up to the longest of its
-    micro-batch; `gathered` is the number of key rows that segments read, their own included.
+    micro-batch; `computed` is what the layout computes, `padded` where nothing is shared.
     """
 
     unique: float = 0
     scored: float = 0
     pairs: float = 0
-    gathered: float = 0
+    computed: float = 0
     path: float = 0
     padded: float = 0
 
@@ -152,16 +142,20 @@ class Work:
         return Work(*(getattr(self, n) * factor for n in self.__slots__))
 
 
-def work_of(forest: Forest) -> Work:
-    """Count one forest: a segment of n tokens below p others has n·p + n(n + 1)/2 pairs."""
+def work_of(forest: Forest, *, share: bool = True) -> Work:
+    """Count one forest: a segment of n tokens below p others has n·p + n(n + 1)/2 pairs.
+
+    With `share=False` it will be computed as padded rows.
+    """
     ends = [s.position + s.length for s in forest.segments]
+    padded = forest.branches * max(ends)
     return Work(
         unique=forest.unique_tokens,
         scored=int(forest.hidden_H.shape[0]),
         pairs=sum(s.length * s.position + s.length * (s.length + 1) // 2 for s in forest.segments),
-        gathered=sum(ends),
+        computed=forest.unique_tokens if share else padded,
         path=forest.path_tokens,
-        padded=forest.branches * max(ends),
+        padded=padded,
     )
 
 
@@ -194,9 +188,14 @@ def micro_works(
 ) -> list[Work]:
     """The work of each micro-batch of one step."""
     return [
-        work_of(build_forest([b for row in part for b in examples[row].branches], share=share))
-        for part in cut(examples, rows, budget, share=share)
+        micro_work(examples, part, share=share) for part in cut(examples, rows, budget, share=share)
     ]
+
+
+def micro_work(examples: Sequence[Rendered], part: Sequence[int], *, share: bool) -> Work:
+    """The work of one micro-batch."""
+    branches = [branch for row in part for branch in examples[row].branches]
+    return work_of(build_forest(branches, share=share), share=share)
 
 
 def forward_flops(anatomy: Anatomy, work: Work) -> float:
@@ -215,75 +214,3 @@ def training_flops(anatomy: Anatomy, work: Work, *, lora: bool) -> float:
 def seconds(flops: float, peak: float, efficiency: float = EFFICIENCY) -> float:
     """Time for `flops` operations where matrix products alone reach `peak` a second."""
     return flops / (peak * efficiency)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes at the peak; `last` is the second copy of the model that the end of a run loads.
-
-    Training and the end do not meet, so only the larger of `activations + logits` and `last`
-    counts. The total is `ALLOWANCE` times the sum.
-    """
-
-    program: int
-    weights: int
-    copies: int
-    trained: int
-    reference: int
-    activations: int
-    logits: int
-    last: int
-
-    @property
-    def total(self) -> int:
-        """The peak."""
-        always = self.program + self.weights + self.copies + self.trained + self.reference
-        return int(ALLOWANCE * (always + max(self.activations + self.logits, self.last)))
-
-
-def memory(
-    anatomy: Anatomy,
-    largest: Work,
-    adapter: AdapterConfig,
-    precision: Precision,
-    *,
-    live_reference: bool,
-) -> Memory:
-    """Bytes by purpose, at the largest micro-batch.
-
-    With an adapter in bf16 the frozen matrices are kept in bf16 only, and a tied head gets a
-    bf16 copy of its own. Full training in bf16 keeps fp32 weights, and their bf16 copies
-    while a micro-batch is computed. A live reference beside full training is a second model.
-    """
-    lora, bf16 = adapter.kind == "lora", precision == "bf16"
-    matrices = anatomy.body + anatomy.head
-    in_bf16 = anatomy.body + (0 if anatomy.tied else anatomy.head)
-    frozen_fp32 = 4 * (anatomy.parameters - (in_bf16 if bf16 else 0))
-    copies = 2 * matrices if bf16 else 0
-    trained = anatomy.adapter(adapter) if lora else anatomy.parameters
-    return Memory(
-        program=PROGRAM,
-        weights=frozen_fp32 if lora else 4 * anatomy.parameters,
-        copies=copies,
-        trained=trained * (_TRAINED_BYTES + (4 if lora else 0)),
-        reference=frozen_fp32 + copies if live_reference and not lora else 0,
-        activations=activations(anatomy, largest, precision),
-        logits=int(3 * min(4 * largest.scored * anatomy.vocabulary, LOGITS_BUDGET)),
-        last=4 * anatomy.parameters,
-    )
-
-
-def activations(anatomy: Anatomy, work: Work, precision: Precision) -> int:
-    """Bytes that a forward pass keeps for the backward one.
-
-        L · [T·(16·D + c·(2·D + 3·a + 2·k + 4·I)) + 2·c·a·G]
-
-    with c bytes a value in the compute precision. For each token and layer: two norms keep
-    their input and their normalised output in fp32 (16·D) and hand on 2·D; queries, the
-    attention's output and its copy 3·a; keys and values 2·k; the gated feed-forward 4·I. Keys
-    and values are gathered for every segment, G rows each, with heads repeated.
-    """
-    c = 2 if precision == "bf16" else 4
-    D, a, k, inner = anatomy.width, anatomy.attention, anatomy.keys, anatomy.inner  # noqa: N806
-    token = 16 * D + c * (2 * D + 3 * a + 2 * k + 4 * inner)
-    return int(anatomy.layers * (work.unique * token + 2 * c * a * work.gathered))

@@ -23,10 +23,10 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
-from palate.model.lora import lean
+from palate.model.lora import plain
 from palate.model.native.attention import layout_of
 from palate.model.native.build import native
-from palate.model.native.layers import Gate, Norm, RotaryAttention
+from palate.model.native.layers import gate, norm, rotary_attention
 from palate.model.tiles import Scores
 
 _KINDS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
@@ -41,6 +41,7 @@ def fuse(model: nn.Module) -> int:
     if native().library is None:
         return 0
     fused = 0
+    layer: Any
     for layer in model.modules():
         if type(layer) in _KINDS and _eligible(layer):
             parts = _Parts(
@@ -61,13 +62,20 @@ def _eligible(layer: Any) -> bool:
     projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     projections += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     return (
-        all(type(p) is nn.Linear or (type(p) is LoraLinear and lean(p)) for p in projections)
+        all(_ordinary(p) for p in projections)
         and isinstance(mlp.act_fn, nn.SiLU | type(_silu()))
         and attention.head_dim % _HEAD == 0
         and mlp.gate_proj.out_features % _WIDTH == 0
         and layer.input_layernorm.weight.shape[0] % _WIDTH == 0
         and layer.input_layernorm.weight.device.type == "cpu"
     )
+
+
+def _ordinary(layer: Any) -> bool:
+    """A plain linear layer, with peft's plain LoRA on it or without."""
+    if type(layer) is not LoraLinear:
+        return type(layer) is nn.Linear
+    return type(layer.get_base_layer()) is nn.Linear and plain(layer)
 
 
 def _silu() -> nn.Module:
@@ -98,15 +106,19 @@ def _forward(
     bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if forest is None or turns is None or not bf16 or hidden_states.dtype != torch.float32:
         return theirs(hidden_states, *args, **kwargs)
-    attention, first, second = layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
+    attention, first, second = (
+        layer.self_attn,
+        layer.input_layernorm,
+        layer.post_attention_layernorm,
+    )
     window = getattr(attention, "sliding_window", None)
     if type(layer) is MistralDecoderLayer:
         window = getattr(attention.config, "sliding_window", None)
     with torch.autocast("cpu", enabled=False):
         x = hidden_states[0].contiguous()
-        x, y = Norm.apply(x, None, first.weight, first.variance_epsilon)  # type: ignore[no-untyped-call]
+        x, y = norm(x, None, first.weight.float(), first.variance_epsilon)
         cos, sin = (t[0].float().contiguous() for t in turns)
-        seen = RotaryAttention.apply(  # type: ignore[no-untyped-call]
+        seen = rotary_attention(
             parts.attention(y),
             cos,
             sin,
@@ -115,9 +127,10 @@ def _forward(
             Scores(attention.scaling, window),
         )
         more = parts.out(seen.flatten(1))
-        x, y = Norm.apply(x, more, second.weight, second.variance_epsilon)  # type: ignore[no-untyped-call]
-        inner = Gate.apply(parts.gate_up(y))  # type: ignore[no-untyped-call]
-        return (x + parts.down(inner))[None]
+        x, y = norm(x, more, second.weight.float(), second.variance_epsilon)
+        inner = gate(parts.gate_up(y))
+        total: Tensor = x + parts.down(inner)
+        return total[None]
 
 
 class Projection:
@@ -145,7 +158,9 @@ class Projection:
     def of(cls, layers: Sequence[Any]) -> Projection:
         """From plain layers or peft's around them."""
         adapters = [layer if type(layer) is LoraLinear else None for layer in layers]
-        bases = [layer.get_base_layer() if type(layer) is LoraLinear else layer for layer in layers]
+        bases: list[Any] = [
+            layer.get_base_layer() if type(layer) is LoraLinear else layer for layer in layers
+        ]
         return cls(bases, adapters)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -159,6 +174,7 @@ class Projection:
             for number, layer in enumerate(self.adapters)
             if layer is not None and not layer.disable_adapters and not layer.merged
         ]
+        assert all(len(layer.active_adapters) == 1 for _, layer in active), "one adapter at a time"
         if not active:
             return functional.linear(x, self.weight, self.bias)
         names = [layer.active_adapters[0] for _, layer in active]
@@ -172,14 +188,14 @@ class Projection:
         return out
 
     def _joined_bias(self) -> Tensor | None:
-        if all(base.bias is None for base in self.bases):
+        found: list[Tensor | None] = [getattr(base, "bias", None) for base in self.bases]
+        if all(bias is None for bias in found):
             return None
-        return torch.cat(
-            [
-                base.weight.new_zeros(base.out_features) if base.bias is None else base.bias
-                for base in self.bases
-            ]
-        ).bfloat16()
+        parts = [
+            torch.zeros(base.out_features) if bias is None else bias
+            for base, bias in zip(self.bases, found, strict=True)
+        ]
+        return torch.cat(parts).bfloat16()
 
 
 class _Adapted(torch.autograd.Function):
@@ -210,7 +226,9 @@ class _Adapted(torch.autograd.Function):
         inner_TR = functional.linear(x, down_RI)
         out = functional.linear(x, weight, bias).addmm_(inner_TR, up_RO)
         ctx.save_for_backward(x, weight, inner_TR, down_RI, up_RO)
-        ctx.parts = [(start, scale, m.shape) for start, scale, m in zip(starts, scales, up, strict=True)]
+        ctx.parts = [
+            (start, scale, m.shape) for start, scale, m in zip(starts, scales, up, strict=True)
+        ]
         return out
 
     @staticmethod

@@ -138,6 +138,8 @@ def to_compute(model: nn.Module, precision: Precision) -> None:
         weight = getattr(module, "weight", None)
         if module is head or not isinstance(weight, nn.Parameter) or weight.requires_grad:
             continue
+        if not weight.is_floating_point():  # codes of a quantised layer
+            continue
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
             module.weight = nn.Parameter(weight.detach().bfloat16(), requires_grad=False)
     if isinstance(head, nn.Linear) and not head.weight.requires_grad:

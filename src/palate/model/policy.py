@@ -88,6 +88,7 @@ class Policy(nn.Module):
         self.logits_budget = logits_budget
         self.kernel = kernel
         self.blocks = blocks
+        self.fused = 0  # layers with the short forward (`palate.model.fused`)
         refuse_dropout(model.config)
 
     @property
@@ -150,10 +151,8 @@ class Policy(nn.Module):
     def _logps(self, hidden_HD: Tensor, forest: Forest) -> Tensor:
         matrix_VD = self._head_matrix()
         if native_head.serves(hidden_HD, matrix_VD):
-            found: Tensor = native_head.HeadLogps.apply(  # type: ignore[no-untyped-call]
-                hidden_HD, matrix_VD, forest.rows_P, forest.targets_P
-            )
-            return found
+            assert matrix_VD is not None, "served only where the head is a matrix"
+            return native_head.head_logps(hidden_HD, matrix_VD, forest.rows_P, forest.targets_P)
         return target_logps(
             self._logits,
             hidden_HD,

@@ -36,8 +36,7 @@ TILE = 256
 class Tile:
     """Queries [start, end) of the packed row; `keys` are the row ranges they look at, in order.
 
-    The last `end − start` keys are the queries' own rows. `outside` of the first keys lie
-    beyond the sliding window of the tile's last query (0 without a window).
+    `length` counts the keys; the last `end − start` are the queries' own rows.
     """
 
     start: int
@@ -78,12 +77,25 @@ class Scores:
     softcap: float | None = None
 
 
-class TiledAttention(torch.autograd.Function):
+def tiled_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sinks: Tensor | None,
+    tiles: tuple[Tile, ...],
+    scores: Scores,
+) -> Tensor:
     """query [heads, T, d], key [kv heads, T, d], value [kv heads, T, e] → [T, heads, e].
 
     `sinks` [heads] adds a learned score to every query's softmax that weighs nothing (GPT-OSS).
     """
+    out: Tensor = _TiledAttention.apply(  # type: ignore[no-untyped-call]
+        query, key, value, sinks, tiles, scores
+    )
+    return out
 
+
+class _TiledAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -121,11 +133,11 @@ class TiledAttention(torch.autograd.Function):
                 g = _per_kv_head(grad[tile.start : tile.end].transpose(0, 1), len(k))
                 d_p = torch.bmm(g, v.transpose(1, 2))
                 d_v = torch.bmm(p.transpose(1, 2), g)
-                d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype)
+                d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype)  # noqa: SLF001 one pass
                 if grad_s is not None and left is not None:
                     # ∂/∂sink: its own weight times −Σ_k p·∂p, over all queries of a head
                     grad_s -= (left * (p * d_p).sum(-1)).view(len(grad_s), -1).sum(-1)
-                if capped is not None:
+                if capped is not None and scores.softcap is not None:
                     d_s *= 1 - capped.div_(scores.softcap).square_()
                 d_q = torch.baddbmm(q, d_s, k, beta=0, alpha=scores.scale)
                 d_k = torch.baddbmm(k, d_s.transpose(1, 2), q, beta=0, alpha=scores.scale)
@@ -204,7 +216,7 @@ def _products(inputs: torch.dtype) -> Iterator[None]:
     The factors are bf16 values in fp32 clothes, or weights and gradients that a bf16 kernel
     would round as well; sums and results are fp32.
     """
-    matmul = torch.backends.mkldnn.matmul
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16" if inputs == torch.bfloat16 else "ieee"
     try:

@@ -25,5 +25,9 @@ def ship_adapter(adapted: Any, base: Any, tokenizer: Any, target: Path, adapter:
     `base` is freshly loaded: the one that was trained beside holds its frozen weights in
     the compute precision.
     """
-    commit_folder(adapter, adapted.save_pretrained, {"kind": "adapter"})
+
+    def fill(folder: Path) -> None:
+        adapted.save_pretrained(folder, selected_adapters=["default"])
+
+    commit_folder(adapter, fill, {"kind": "adapter"})
     ship_full(merge_into(base, adapter), tokenizer, target)

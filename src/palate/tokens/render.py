@@ -31,12 +31,14 @@ class Unusable(ValueError):
 class Rendered:
     """An example as tokens: the prompt's length in tokens and one branch per completion.
 
-    `branches[k].ids` is the whole path, prompt included.
+    `branches[k].ids` is the whole path, prompt included; `conversation` is equal for examples
+    of one conversation, and empty where none is known.
     """
 
     example_id: str
     prompt_length: int
     branches: tuple[Branch, ...]
+    conversation: str = ""
 
     @property
     def prompt_ids(self) -> Sequence[int]:
@@ -106,7 +108,7 @@ class Renderer:
                 raise Unusable("too-long", f"{len(branch.ids)} tokens, limit {self.max_length}")
         if len({tuple(b.ids) for b in branches}) < len(branches):
             raise Unusable("equal-answers", "two answers are the same tokens")
-        return Rendered(example.id, len(prompt_ids), branches)
+        return Rendered(example.id, len(prompt_ids), branches, example.conversation)
 
     def check(self, example: Example) -> tuple[str, str] | None:
         """(reason, detail) where the example cannot be rendered, else None."""

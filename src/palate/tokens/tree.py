@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from torch import Tensor
 
 # A shared beginning shorter than this costs more in attention calls than it saves.
 MIN_SHARED = 8
+# Nor is one shared that would save less than this share of the tokens, and with them of the
+# body's operations, of the branches below it (ENGINE: "share only where it pays").
+WORTH = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +122,68 @@ class Forest:
 
 
 def build_forest(
-    branches: Sequence[Branch], *, share: bool = True, min_shared: int = MIN_SHARED
+    branches: Sequence[Branch],
+    *,
+    share: bool = True,
+    min_shared: int = MIN_SHARED,
+    worth: float = WORTH,
 ) -> Forest:
     """Lay branches out as a forest. Branch numbers are positions in `branches`.
 
     With `share=False` every branch is a root of its own: the plain layout. A common
-    beginning shorter than `min_shared` tokens is repeated rather than shared.
+    beginning is repeated rather than shared where it is shorter than `min_shared` tokens, or
+    sharing it would spare less than `worth` of the tokens of the branches that have it. The
+    forest is a function of the branches alone, so that a resumed run builds the same.
     """
     assert branches, "a forest needs at least one branch"
     builder = _Builder(branches)
-    if share:
-        builder.grow(min_shared)
-    else:
-        for index, branch in enumerate(branches):
-            builder.emit([index], 0, len(branch.ids), parent=-1)
+    for stretch in _stretches([b.ids for b in branches], share, min_shared, worth):
+        builder.emit(*stretch)
     return builder.finish()
 
 
+def packed_tokens(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens of the forest that `build_forest` would make of these paths."""
+    return sum(end - begin for _, begin, end, _ in _stretches(sequences, True, MIN_SHARED, WORTH))
+
+
+# Branches that have it, first and last token on their paths, and the number of the parent.
+Stretch = tuple[Sequence[int], int, int, int]
+
+
+def _stretches(
+    sequences: Sequence[Sequence[int]], share: bool, min_shared: int, worth: float
+) -> Iterator[Stretch]:
+    """The forest's segments, parents before children; numbers count from 0 as they come.
+
+    Sorted sequences with a common beginning are neighbours, so every group is a range of the
+    sorted order, and all that matters is how many tokens each shares with the one before.
+    """
+    if not share:
+        yield from (([index], 0, len(ids), -1) for index, ids in enumerate(sequences))
+        return
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
+    lengths = [len(sequences[i]) for i in order]
+    shared = [0, *(common_prefix(sequences[a], sequences[b]) for a, b in pairwise(order))]
+    todo, made = [(0, len(order), 0, -1)], 0
+    while todo:
+        low, high, depth, parent = todo.pop()
+        common = min(shared[low + 1 : high], default=lengths[low])
+        same = common == lengths[high - 1]  # the last of the order ends here: all are equal
+        borders = [] if same else [k for k in range(low + 1, high) if shared[k] == common]
+        if common > depth and (same or common - depth >= min_shared):
+            saved = len(borders) * (common - depth)
+            below = sum(lengths[k] - max(shared[k], depth) for k in range(low + 1, high))
+            if same or saved >= worth * (lengths[low] - depth + below + saved):
+                yield order[low:high], depth, common, parent
+                parent, depth, made = made, common, made + 1
+        if borders:
+            parts = pairwise([low, *borders, high])
+            todo.extend((first, last, depth, parent) for first, last in reversed([*parts]))
+
+
 class _Builder:
-    """Grows segments top down; each branch remembers the segments on its path."""
+    """Collects segments; each branch remembers the segments on its path."""
 
     def __init__(self, branches: Sequence[Branch]) -> None:
         self.branches = branches
@@ -144,7 +191,7 @@ class _Builder:
         self.paths: list[list[int]] = [[] for _ in branches]
         self.ids: list[int] = []
 
-    def emit(self, group: Sequence[int], begin: int, end: int, parent: int) -> int:
+    def emit(self, group: Sequence[int], begin: int, end: int, parent: int) -> None:
         """Add tokens [begin, end) of the group's common path as one segment."""
         above = self.segments[parent] if parent >= 0 else None
         context = (*above.context, (above.start, above.end)) if above else ()
@@ -153,45 +200,6 @@ class _Builder:
         self.segments.append(Segment(start, len(self.ids), parent, begin, context))
         for index in group:
             self.paths[index].append(len(self.segments) - 1)
-        return len(self.segments) - 1
-
-    def grow(self, min_shared: int) -> None:
-        """Sorted branches with a common beginning are neighbours; split where they part."""
-        order = sorted(range(len(self.branches)), key=lambda i: tuple(self.branches[i].ids))
-        todo = [(order, 0, -1)]
-        while todo:
-            group, depth, parent = todo.pop()
-            if len(group) == 1:
-                end = len(self.branches[group[0]].ids)
-                if end > depth:
-                    self.emit(group, depth, end, parent)
-                continue
-            first, last = self.branches[group[0]].ids, self.branches[group[-1]].ids
-            common = common_prefix(first, last, depth)
-            if common - depth >= min_shared or common == len(last):
-                parent, depth = self.emit(group, depth, common, parent), common
-            todo.extend((part, depth, parent) for part in reversed(self._parts(group, common)))
-
-    def _parts(self, group: Sequence[int], at: int) -> list[list[int]]:
-        """Divide sorted branches by the token at `at`; those that end there come first."""
-        parts: list[list[int]] = []
-        previous: int | None = None
-        for index in group:
-            ids = self.branches[index].ids
-            token = ids[at] if at < len(ids) else None
-            if token is None:
-                if len(self.branches[index].ids) > self._depth(index):
-                    parts.append([index])
-            elif parts and token == previous:
-                parts[-1].append(index)
-            else:
-                parts.append([index])
-            previous = token
-        return parts
-
-    def _depth(self, index: int) -> int:
-        path = self.paths[index]
-        return self.segments[path[-1]].position + self.segments[path[-1]].length if path else 0
 
     def finish(self) -> Forest:
         """Number the predictions and turn everything into tensors."""

@@ -15,9 +15,11 @@ import torch
 from palate.config import ConfigError, RunConfig, TrainConfig
 from palate.machine import memory_limit
 from palate.model.blocks import Blocks
-from palate.model.cost import activations, anatomy_of, work_of
+from palate.model.cost import anatomy_of, work_of
+from palate.model.fused import fuse
 from palate.model.head import logits_budget
 from palate.model.kernels import KERNELS, Choice, check, choose, heads_of, kernel_named
+from palate.model.memory import activations
 from palate.model.policy import Policy
 from palate.model.probe import probe_forest
 from palate.progress import Quiet, Reporter
@@ -75,6 +77,8 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
     say, train = say or Quiet(), config.train
     policy.kernel = kernel_named(plan.attention)
     policy.logits_budget = plan.logits_budget
+    if _may_fuse(plan, policy.device):
+        policy.fused = fuse(policy.model)
     if train.offload_activations and train.checkpointing == "never":
         raise ConfigError(
             "train.offload_activations moves what recomputation keeps, and train.checkpointing is "
@@ -95,6 +99,12 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
             say.note(f"WARNING: layers run uncompiled, slower and as exact: {wrong}")
 
 
+def _may_fuse(plan: Plan, device: torch.device) -> bool:
+    """The short forward reads whole weights, and is for bf16 over trees on a CPU."""
+    whole = plan.parallel != "fsdp"
+    return whole and device.type == "cpu" and plan.precision == "bf16" and plan.layout == "tree"
+
+
 def _trial(policy: Policy) -> None:
     """One forward and backward pass over a few tokens; no gradient is left behind."""
     forest, _ = probe_forest(policy.model.config.get_text_config().vocab_size)
@@ -111,9 +121,10 @@ def _needs(policy: Policy, config: RunConfig) -> Callable[[Forest], bool]:
     if wanted != "auto":
         return lambda forest: wanted == "always"
     anatomy = anatomy_of(policy.model.config, trust_remote_code=config.model.trust_remote_code)
+    lora = config.adapter.kind == "lora"
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     room = _MARGIN * free_bytes(policy.device) - _TRAINED_BYTES * trained - 3 * policy.logits_budget
-    return lambda forest: activations(anatomy, work_of(forest), policy.precision) > room
+    return lambda forest: activations(anatomy, work_of(forest), policy.precision, lora=lora) > room
 
 
 def free_bytes(device: torch.device) -> float:

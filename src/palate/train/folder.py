@@ -23,21 +23,49 @@ from palate.machine import describe
 from palate.model.head import LOGITS_BUDGET
 from palate.model.kernels import TILED
 
-_PACKAGES = ("palate", "torch", "transformers", "peft", "safetensors", "tokenizers", "pyarrow")
+_PACKAGES = (
+    "palate",
+    "torch",
+    "transformers",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "pyarrow",
+    "bitsandbytes",
+)
 # What an attempt leaves behind that failed before any data was frozen.
 _BEGINNINGS = {".lock", "config.yaml", "plan.json", "environment.json", "rejects.jsonl"}
 # What may differ between a run and its continuation, beside all of `evaluate`.
 _WHERE = ("resume", "out", "name")
-_MAY_CHANGE_IN_TRAIN = ("epochs", "max_steps", "eval_every", "log_every", "save_every", "keep")
+_MAY_CHANGE_IN_TRAIN = (
+    "epochs",
+    "max_steps",
+    "eval_every",
+    "log_every",
+    "save_every",
+    "keep",
+    "parallel",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """From optimizer step `step` (counted from 0) on, micro-batches hold at most so many tokens."""
+
+    step: int
+    tokens_per_microbatch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Decisions that a resumed run must repeat to give the same bits.
 
-    `base_sha256` is the hash of the weights it started from; `attention` names the kernel of
-    the tree's attention, `logits_budget` are bytes of one chunk of the head, `compiled` says
-    whether the layers are.
+    `base_sha256` is the hash of the weights it started from, `reference_sha256` of what the
+    reference computes with (`train/base.py`); runs of before that was kept have none.
+    `tokens_per_microbatch` is None until it has been settled (`palate.train.trial`); `lowered` is
+    what steps changed about it when memory ran out. `ranks` processes train in the manner of
+    `parallel`, each with `threads`. `attention` names the kernel of the tree's attention,
+    `logits_budget` are bytes of one chunk of the head, `compiled` says whether the layers are.
     """
 
     layout: Literal["tree", "plain"]
@@ -45,11 +73,32 @@ class Plan:
     precision: Literal["fp32", "bf16"]
     device: str
     threads: int
-    tokens_per_microbatch: int
+    tokens_per_microbatch: int | None
     base_sha256: str
+    reference_sha256: str = ""
+    parallel: Literal["none", "ddp", "fsdp"] = "none"
+    ranks: int = 1
+    lowered: tuple[Lowered, ...] = ()
     attention: str = TILED
     logits_budget: int = LOGITS_BUDGET
     compiled: bool = False
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Plan:
+        """From its JSON form; `TypeError` for keys that are not its."""
+        lowered = tuple(Lowered(**event) for event in raw.get("lowered", ()))
+        return cls(**{**raw, "lowered": lowered})
+
+    @property
+    def settled_budget(self) -> int:
+        """`tokens_per_microbatch`, of a run that came so far."""
+        assert self.tokens_per_microbatch is not None, "the budget is settled before it is used"
+        return self.tokens_per_microbatch
+
+    def budget_at(self, step: int) -> int:
+        """Tokens of a micro-batch of optimizer step `step`, counted from 0."""
+        since = [low.tokens_per_microbatch for low in self.lowered if low.step <= step]
+        return min([self.settled_budget, *since])
 
 
 @contextmanager
@@ -86,7 +135,8 @@ def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
 def read_plan(folder: Path) -> Plan | None:
     """The decisions of the run that is continued, if it came that far."""
     try:
-        return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        raw = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        return Plan.of(raw)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -28,7 +28,8 @@ class Guard:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
-        self.deferred = bool(optimizer.defaults.get("fused"))
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        self.deferred = bool(optimizer.defaults.get("fused")) and all(w.is_cuda for w in weights)
         self._waiting: _Check | None = None
 
     def step(self, loss: Tensor, norm: Tensor, rows: Sequence[int]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,17 @@ from palate.losses.batch import State
 from palate.losses.registry import Method
 from palate.model.adapters import trainable
 from palate.model.policy import Policy
+from palate.tokens.divide import divide
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.train import checkpoint
+from palate.train.budget import Budget
 from palate.train.guard import Guard
 from palate.train.metrics import Averages, Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
+from palate.train.parallel import ALONE, Ranks, describe
 from palate.train.prefetch import ahead
+from palate.train.retry import within_budget
 from palate.train.step import MicroBatch, ReferenceLookup, StepResult, compute_step, pack
 
 
@@ -71,6 +74,8 @@ class Task:
     lr: float
     seed: int
     folder: Path
+    budget: Budget
+    ranks: Ranks = ALONE
 
 
 @dataclass(slots=True)
@@ -83,21 +88,23 @@ class Progress:
 
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     """Train to the end, or to the first request to stop (raises `Interrupted`)."""
+    task.ranks.wrap(task.policy)
     weights = trainable(task.policy)
-    optimizer = make_adamw(weights, task.optim, task.lr)
-    sampler = Sampler(len(task.train.examples), task.config.batch_size, task.seed)
+    optimizer = make_adamw(weights, task.optim, task.lr, task.seed)
+    sampler = sampler_of(task)
     total = sampler.total_steps(task.config.epochs, task.config.max_steps)
-    metrics = MetricsFile(task.folder / "metrics.jsonl")
+    metrics = MetricsFile(task.folder / "metrics.jsonl", writes=task.ranks.is_main)
     first, state, interval = _start(task, weights, optimizer, metrics, total, resume, watch)
     progress = Progress(steps=first)
+    heldout = pack_heldout(task)
     if first == 0:
-        _measure(task, state, 0, metrics, progress, watch)
+        _measure(task, heldout, state, 0, metrics, progress, watch)
     since = time.perf_counter()
     guard = Guard(optimizer)
-    for index, batches in ahead(partial(_batches, task, sampler), range(first, total)):
+    for index, ready in _prepared(task, sampler, range(first, total)):
         lr = lr_at(index, total, task.optim, task.lr)
         set_lr(optimizer, lr)
-        result, norm = _optimizer_step(task, batches, weights, guard, state)
+        result, norm = _optimizer_step(task, index, ready, weights, guard, state, watch)
         state, step = result.state, index + 1
         interval.add(result)
         progress.steps = step
@@ -117,62 +124,128 @@ def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
         if task.config.eval_every and step % task.config.eval_every == 0 and step < total:
             guard.settle()
             pause = time.perf_counter()
-            _measure(task, state, step, metrics, progress, watch)
+            _measure(task, heldout, state, step, metrics, progress, watch)
             since += time.perf_counter() - pause
-        stop = watch.should_stop()
+        stop = task.ranks.most(watch.should_stop()) > 0
         if stop or _due(step, total, task.config.save_every):
             guard.settle()
-            waiting = interval.to_json()
-            checkpoint.save(_root(task), step, weights, optimizer, state, task.config.keep, waiting)
+            kept = (task.config.keep, interval.to_json(), task.ranks)
+            checkpoint.save(_root(task), step, weights, optimizer, state, *kept)
         if stop:
             raise Interrupted(step, task.folder)
-    _measure(task, state, total, metrics, progress, watch)
+    _measure(task, heldout, state, total, metrics, progress, watch)
     return progress
 
 
-def heldout_means(task: Task, state: State) -> dict[str, float]:
-    """Loss and metrics over the held-out examples; they share everything they can."""
-    split = task.heldout
-    share = task.policy.layout == "tree"
+def sampler_of(task: Task) -> Sampler:
+    """The order of the training examples."""
+    config = task.config
+    return Sampler.over(task.train.examples, config.batch_size, task.seed, config.order)
+
+
+def pack_heldout(task: Task) -> list[MicroBatch]:
+    """The held-out examples, sorted as a whole so that they share all they can.
+
+    Packed once and measured often.
+    """
+    rows = range(len(task.heldout.examples))
+    return _batches(task, task.heldout, rows, task.budget.first) if rows else []
+
+
+def heldout_means(task: Task, heldout: Sequence[MicroBatch], state: State) -> dict[str, float]:
+    """Loss and metrics over the held-out examples."""
     averages = Averages()
-    rows = range(len(split.examples))
-    budget = task.config.tokens_per_microbatch
-    batches = pack(
-        split.examples,
-        rows,
-        cut(split.examples, rows, budget, share=share),
-        share=share,
-        device=task.policy.device,
-    )
-    result = compute_step(
-        task.policy, task.method, task.params, batches, split.reference, state, backward=False
-    )
+    result = _compute(task, task.heldout, heldout, state, backward=False)
     averages.add(result.metrics)
     return {**averages.read(), "loss": float(result.loss)}
 
 
-def _batches(task: Task, sampler: Sampler, index: int) -> list[MicroBatch]:
-    """The micro-batches of one optimizer step: a pure function of its number."""
-    rows = sampler.batch(index)
-    share = task.policy.layout == "tree"
-    cuts = cut(task.train.examples, rows, task.config.tokens_per_microbatch, share=share)
-    return pack(task.train.examples, rows, cuts, share=share, device=task.policy.device)
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """The micro-batches of one optimizer step, at the budget that held when they were built."""
+
+    rows: Sequence[int]
+    tokens: int
+    batches: Sequence[MicroBatch]
+
+
+def _prepared(task: Task, sampler: Sampler, steps: Sequence[int]) -> Iterator[tuple[int, _Ready]]:
+    """Each step's micro-batches, a pure function of its number, built one step ahead.
+
+    Several ranks agree on how many each runs when they build them, so they build them in turn.
+    """
+
+    def make(index: int) -> _Ready:
+        rows, tokens = sampler.batch(index), task.budget.at(index)
+        return _Ready(rows, tokens, _batches(task, task.train, rows, tokens))
+
+    if task.ranks.world == 1:
+        return ahead(make, steps)
+    return ((index, make(index)) for index in steps)
 
 
 def _optimizer_step(
     task: Task,
-    batches: Sequence[MicroBatch],
+    index: int,
+    ready: _Ready,
     weights: dict[str, torch.Tensor],
     guard: Guard,
     state: State,
+    watch: Watcher,
 ) -> tuple[StepResult, torch.Tensor]:
+    """One step; begun again with smaller micro-batches where memory runs out."""
+
+    def make(tokens: int) -> Sequence[MicroBatch]:
+        if tokens == ready.tokens:
+            return ready.batches
+        return _batches(task, task.train, ready.rows, tokens)
+
     guard.optimizer.zero_grad(set_to_none=True)
-    result = compute_step(
-        task.policy, task.method, task.params, batches, task.train.reference, state
+    result = within_budget(
+        index,
+        task.budget,
+        make,
+        lambda batches: _compute(task, task.train, batches, state),
+        weights.values(),
+        watch.on_note,
+        ranks=task.ranks,
     )
+    task.ranks.add_gradients(weights.values())
     norm = clip_gradients(weights.values(), task.optim.clip)
-    guard.step(result.loss, norm, [row for micro in batches for row in micro.rows])
+    guard.step(result.loss, norm, ready.rows)
     return result, norm
+
+
+def _compute(
+    task: Task,
+    split: Split,
+    batches: Sequence[MicroBatch],
+    state: State,
+    *,
+    backward: bool = True,
+) -> StepResult:
+    """A step over this rank's part of its rows."""
+    policy, method, params = task.policy, task.method, task.params
+    return compute_step(
+        policy,
+        method,
+        params,
+        batches,
+        split.reference,
+        state,
+        backward=backward,
+        ranks=task.ranks,
+    )
+
+
+def _batches(task: Task, split: Split, rows: Sequence[int], tokens: int) -> list[MicroBatch]:
+    """This rank's part of `rows`, in micro-batches of at most so many tokens."""
+    examples = split.examples
+    share, ranks = task.policy.layout == "tree", task.ranks
+    mine = divide(examples, rows, ranks.world, share=share)[ranks.rank]
+    cuts = cut(examples, mine, tokens, share=share)
+    fillers = ranks.fillers(len(cuts))
+    return pack(examples, rows, cuts, share=share, device=task.policy.device, fillers=fillers)
 
 
 def _start(
@@ -189,7 +262,8 @@ def _start(
     They come from a checkpoint where one is wanted; what metrics.jsonl says about later
     steps, or about the end, which is measured again, is forgotten.
     """
-    found = checkpoint.load_latest(_root(task), weights, optimizer) if resume else None
+    root, ranks = _root(task), task.ranks
+    found = checkpoint.load_latest(root, weights, optimizer, ranks) if resume else None
     if found is None:
         metrics.cut_after(0, measured=False)
         state = task.method.initial_state(task.params) if task.method.initial_state else {}
@@ -202,16 +276,28 @@ def _start(
     for damage in found.passed_over:
         watch.on_note(f"passed over a damaged checkpoint: {damage}")
     watch.on_note(f"continuing after step {found.step}, from {found.folder}")
+    if (found.world, found.parallel) != (ranks.world, ranks.parallel):
+        watch.on_note(
+            f"it was written by {describe(found.world, found.parallel)}, and now there is "
+            f"{describe(ranks.world, ranks.parallel)}: the run goes on as it would have, to "
+            "rounding and not bit for bit"
+        )
     metrics.cut_after(found.step, measured=found.step < total)
     return found.step, found.state, Interval.from_json(found.waiting)
 
 
 def _measure(
-    task: Task, state: State, step: int, metrics: MetricsFile, progress: Progress, watch: Watcher
+    task: Task,
+    heldout: Sequence[MicroBatch],
+    state: State,
+    step: int,
+    metrics: MetricsFile,
+    progress: Progress,
+    watch: Watcher,
 ) -> None:
-    if not task.heldout.examples:
+    if not heldout:
         return
-    means = heldout_means(task, state)
+    means = heldout_means(task, heldout, state)
     line = {"kind": "heldout", "step": step, "n": len(task.heldout.examples)}
     metrics.append({**line, **means})
     progress.heldout = means

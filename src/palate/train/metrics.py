@@ -19,11 +19,13 @@ from palate.train.step import StepResult
 class MetricsFile:
     """Appends lines; each reaches the file at once, so that a killed run keeps them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = path, writes  # of several ranks one writes
 
     def append(self, line: dict[str, Any]) -> None:
         """One JSON object per line; floats are rounded to nine significant digits."""
+        if not self.writes:
+            return
         text = json.dumps({k: _short(v) for k, v in line.items()}, ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
@@ -35,7 +37,7 @@ class MetricsFile:
 
         With `measured` false the held-out line of `step` itself is forgotten too.
         """
-        if not self.path.exists():
+        if not self.writes or not self.path.exists():
             return
         last = {"train": step, "heldout": step if measured else step - 1}
         kept = [line for line in read_metrics(self.path) if line["step"] <= last[line["kind"]]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from palate.config import AdapterConfig, OptimConfig
+from palate.train.compact_adamw import CompactAdamW
 
 # Below this many parameters a model counts as very small, and takes higher rates.
 SMALL_MODEL = 500_000_000
@@ -25,22 +27,30 @@ def default_lr(adapter: AdapterConfig, parameters: int) -> float:
     return 1e-5 if parameters < SMALL_MODEL else 1e-6
 
 
-def make_adamw(weights: Mapping[str, Tensor], config: OptimConfig, lr: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over fp32 weights; decay on matrices only."""
-    assert all(w.dtype == torch.float32 for w in weights.values()), "trained weights are fp32"
-    matrices = [w for w in weights.values() if w.ndim >= 2]
-    vectors = [w for w in weights.values() if w.ndim < 2]
+def make_adamw(
+    weights: Mapping[str, Tensor], config: OptimConfig, lr: float, seed: int = 0
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019); decay on matrices only.
+
+    torch's own for fp32 weights and moments; ours where either is kept in less, whose
+    stochastic rounding is drawn from `seed`.
+    """
+    dtypes = {w.dtype for w in weights.values()}
+    assert dtypes <= {torch.float32, torch.bfloat16}, "trained weights are fp32 or bf16"
+    matrices = {name: w for name, w in weights.items() if w.ndim >= 2}
+    vectors = {name: w for name, w in weights.items() if w.ndim < 2}
     groups = [
-        {"params": params, "weight_decay": decay}
-        for params, decay in ((matrices, config.weight_decay), (vectors, 0.0))
-        if params
+        {"params": list(some.values()), "names": list(some), "weight_decay": decay}
+        for some, decay in ((matrices, config.weight_decay), (vectors, 0.0))
+        if some
     ]
-    # Fused on a GPU: one kernel, and it leaves out a step that went wrong without being asked by
-    # the host (`palate.train.guard`).
-    fused = all(w.is_cuda for w in weights.values())
-    return torch.optim.AdamW(
-        groups, lr=lr, betas=config.betas, eps=config.eps, foreach=not fused, fused=fused
-    )
+    settings: dict[str, Any] = {"lr": lr, "betas": config.betas, "eps": config.eps}
+    in_8_bits = config.name == "adamw8bit"
+    if in_8_bits or torch.bfloat16 in dtypes:
+        return CompactAdamW(groups, **settings, in_8_bits=in_8_bits, seed=seed)
+    # Fused: the fastest on a CPU, and on a GPU it leaves out a step that went wrong without being
+    # asked by the host (`palate.train.guard`).
+    return torch.optim.AdamW(groups, **settings, fused=True)
 
 
 def lr_at(step: int, total: int, config: OptimConfig, peak: float) -> float:
@@ -74,6 +84,8 @@ def clip_gradients(weights: Iterable[Tensor], limit: float | None) -> Tensor:
     """
     grads = [w.grad for w in weights if w.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
+    if hasattr(norm, "full_tensor"):  # of shards: their norms are joined over ranks
+        norm = norm.full_tensor()
     if norm.device.type != "cpu":
         if limit is not None:
             scale = torch.where(norm > limit, limit / (norm + 1e-6), 1.0)

@@ -2,9 +2,9 @@
 
 The cache's key holds everything the values depend on: the token ids and masks, the
 reference's weights, the compute precision, the layout and its version, the kind of
-device. It does not hold β, the loss or the run's folder, so changing those costs
-nothing. Values are per token in fp32, so that a log-ratio is a sum of per-token
-differences and is exactly 0 where the policy equals the reference.
+device and of attention kernels. It does not hold β, the loss or the run's folder, so
+changing those costs nothing. Values are per token in fp32, so that a log-ratio is a sum of
+per-token differences and is exactly 0 where the policy equals the reference.
 
 Shards are written as they are computed, each with a checksum; the manifest comes last.
 A killed pass goes on where it stopped, and a damaged shard is computed again.
@@ -25,15 +25,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.durable import Damaged, commit_folder, verify_folder, write_json
+from palate.model.native.build import native
 from palate.model.policy import BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
-from palate.tokens.tree import MIN_SHARED, to_device
+from palate.tokens.tree import MIN_SHARED, WORTH, to_device
+from palate.train.parallel import ALONE, Ranks
 from palate.train.step import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 4
 _SHARD_TOKENS = 32_768
 
 
@@ -74,9 +76,10 @@ def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str
         "precision": policy.precision,
         "layout": policy.layout,
         "layout_version": LAYOUT_VERSION,
-        "min_shared": MIN_SHARED,
+        "min_shared": [MIN_SHARED, WORTH],
         "device": policy.device.type,
-        "attention": getattr(policy.kernel, "__name__", "tiled"),
+        "attention": _attention(policy),
+        "fused": policy.fused,
         "compiled": policy.blocks is not None and policy.blocks.compiled,
         "config": _without_names(policy.model.config.to_dict()),
         "versions": [torch.__version__, transformers.__version__],
@@ -102,18 +105,20 @@ def cached_reference(
     weights: str,
     budget: int,
     advance: Callable[[int], None] = lambda count: None,
+    ranks: Ranks = ALONE,
 ) -> ReferenceLogps:
     """Read the cache below `folder`, computing and writing what is not there.
 
     `weights` is the hash of the reference's weights; `advance` is told how many examples
-    are done.
+    are done. Several ranks compute a part of the shards each, and then read them all; what
+    another rank wrote elsewhere, on a disk of its own, is computed again.
     """
     home = folder / cache_key(examples, weights, policy)[:32]
     share = policy.layout == "tree"
     shards = _shards(examples, cut(examples, range(len(examples)), budget, share=share))
-    by_row: dict[int, Tensor] = {}
-    for number, cuts in enumerate(shards):
-        path = home / f"shard-{number:05d}"
+
+    def values(number: int) -> dict[int, Tensor]:
+        path, cuts = home / f"shard-{number:05d}", shards[number]
         found = _read(path, examples, cuts)
         if found is None:
             found = {}
@@ -121,11 +126,26 @@ def cached_reference(
                 for rows in cuts:
                     found.update(score_rows(policy, examples, rows))
             _write(path, found)
-        by_row.update(found)
+        return found
+
+    for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
+        values(number)
+    ranks.barrier()
+    by_row: dict[int, Tensor] = {}
+    for number, cuts in enumerate(shards):
+        by_row.update(values(number))
         advance(sum(len(rows) for rows in cuts))
-    if not (home / "complete.json").is_file():
+    if ranks.is_main and not (home / "complete.json").is_file():
         write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
+
+
+def _attention(policy: Policy) -> str:
+    """Which kernel attends: the plan's, ours where this machine could build it, or torch's."""
+    if policy.kernel is not None:
+        return getattr(policy.kernel, "__name__", "")
+    served = policy.layout == "tree" and policy.precision == "bf16" and policy.device.type == "cpu"
+    return "native" if served and native().library is not None else "tiled"
 
 
 def _without_names(config: dict[str, Any]) -> dict[str, Any]:

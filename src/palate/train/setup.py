@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,21 @@ import torch
 from palate.config import ConfigError, RunConfig
 from palate.losses.registry import Method
 from palate.machine import cache_root, fast_bf16, threads, tune_allocator
-from palate.model.adapters import adapters_off, attach
-from palate.model.load import (
-    Loaded,
-    load,
-    load_config_only,
-    load_tokenizer,
-    to_compute,
-    weights_hash,
-)
+from palate.model.adapters import as_reference, attach, trainable
+from palate.model.load import load_config_only, load_tokenizer, to_compute
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
+from palate.train.base import Base, check_same, load_base
+from palate.train.checkpoint import load_weights
 from palate.train.device import equip, plan_device
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
 from palate.train.loop import Split
 from palate.train.optimizer import default_lr
+from palate.train.parallel import ALONE, Ranks, describe
 from palate.train.reference import LiveReference, cached_reference
+from palate.train.stochastic import narrow_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,8 @@ class Learner:
     """The policy with its adapter and tokenizer, and where its reference comes from.
 
     `reference()` is the policy that the reference's log-probs are read from, and `switch` is
-    entered meanwhile: the same policy with its adapters off, or a frozen copy of the base.
+    entered meanwhile: the same policy with its adapters off (or the frozen copy of the one it
+    started from), or a frozen copy of the base.
     """
 
     policy: Policy
@@ -52,46 +50,36 @@ class Learner:
     reference: Callable[[], Policy]
 
 
-def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> Learner:
-    """Load the model, probe it, attach the adapter; write plan.json and environment.json."""
+def set_up(
+    config: RunConfig, folder: Path, continues: bool, say: Reporter, ranks: Ranks = ALONE
+) -> Learner:
+    """Load the model, probe it, attach the adapter; write plan.json and environment.json.
+
+    What is decided, rank 0 decides for all.
+    """
     allocator = tune_allocator()
-    plan = read_plan(folder) if continues else None
+    plan = _former_plan(folder, ranks) if continues else None
     device = pick_device(plan.device if plan else config.train.device)
     torch.set_num_threads(plan.threads if plan else threads())
-    loaded = _load(config, device)
-    parameters = sum(p.numel() for p in loaded.model.parameters())
+    base = load_base(config, ranks.device(device))
+    loaded, parameters = base.loaded, base.parameters
     policy = Policy(loaded.model)
-    base_hash = weights_hash(loaded.model)
-    if plan is not None and plan.base_sha256 != base_hash:
-        raise ConfigError(
-            f"{config.model.path} holds other weights than when {folder} was started: bring them "
-            "back, or start anew with another name=NAME"
-        )
     if plan is None:
-        found = _choose_layout(policy, config, say)
-        plan = Plan(
-            layout=found.layout,
-            layout_reason=found.reason,
-            precision=pick_precision(config.train.precision, device),
-            device=device,
-            threads=torch.get_num_threads(),
-            tokens_per_microbatch=config.train.tokens_per_microbatch,
-            base_sha256=base_hash,
-        )
-        plan = plan_device(policy, plan, config.train, say)
-        write_plan(folder, plan)
-    adapted = attach(loaded.model, config.adapter, config.seed)
-    to_compute(loaded.model, plan.precision)
-    policy.layout, policy.precision = plan.layout, plan.precision
-    policy.eval()
-    equip(policy, plan, config, say)
+        decided = ranks.on_main(lambda: asdict(_decide(config, policy, device, base, say)))
+        plan = replace(Plan.of(decided), ranks=ranks.world, parallel=ranks.parallel)
+    check_same(base, plan, config, folder)
+    adapted = _adapt(config, policy, plan, say)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
-    write_environment(folder, {"plan": asdict(plan), **facts})
+    if ranks.is_main:
+        write_plan(folder, plan)
+        write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
+    in_4_bits = f", {base.quantised / 1e6:.0f}M in 4 bits" if base.quantised else ""
     say.note(
-        f"{config.model.path}: {parameters / 1e6:.0f}M parameters, {trained / 1e6:.1f}M trained · "
-        f"{device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
+        f"{config.model.path}: {parameters / 1e6:.0f}M parameters{in_4_bits}, {trained / 1e6:.1f}M "
+        f"trained · {device}, {plan.precision} · {plan.layout} layout ({plan.layout_reason})"
+        + (f" · {describe(ranks.world, ranks.parallel)}" if ranks.world > 1 else "")
     )
     return Learner(
         policy=policy,
@@ -100,9 +88,70 @@ def set_up(config: RunConfig, folder: Path, continues: bool, say: Reporter) -> L
         renderer=make_renderer(config, loaded.tokenizer, loaded.end_ids, loaded.model.config),
         plan=plan,
         lr=lr,
-        switch=lambda: adapters_off(adapted),
+        switch=lambda: as_reference(adapted),
         reference=_reference_maker(config, policy, adapted, plan),
     )
+
+
+def trained_learner(config: RunConfig, folder: Path, learner: Learner) -> Learner:
+    """The learner with the weights of the run's last checkpoint, loaded anew into one process.
+
+    For what follows training that divided the weights over ranks.
+    """
+    policy = Policy(load_base(config, str(learner.policy.device)).loaded.model)
+    adapted = _adapt(config, policy, learner.plan)
+    load_weights(folder / "checkpoints", trainable(policy))
+    return replace(
+        learner,
+        policy=policy,
+        adapted=adapted,
+        switch=lambda: as_reference(adapted),
+        reference=_reference_maker(config, policy, adapted, learner.plan),
+    )
+
+
+def _former_plan(folder: Path, ranks: Ranks) -> Plan | None:
+    """The decisions of the run that is continued, for the ranks that there are now."""
+
+    def read() -> dict[str, Any] | None:
+        plan = read_plan(folder)
+        return None if plan is None else asdict(plan)
+
+    raw = ranks.on_main(read)
+    if raw is None:
+        return None
+    plan = Plan.of(raw)
+    if (plan.ranks, plan.parallel) == (ranks.world, ranks.parallel):
+        return plan
+    return replace(plan, ranks=ranks.world, parallel=ranks.parallel, threads=threads())
+
+
+def _decide(config: RunConfig, policy: Policy, device: str, base: Base, say: Reporter) -> Plan:
+    found = _choose_layout(policy, config, say)
+    plan = Plan(
+        layout=found.layout,
+        layout_reason=found.reason,
+        precision=pick_precision(config.train.precision, device),
+        device=device,
+        threads=torch.get_num_threads(),
+        tokens_per_microbatch=None,
+        base_sha256=base.sha256,
+        reference_sha256=base.reference_sha256,
+    )
+    return plan_device(policy, plan, config.train, say)
+
+
+def _adapt(
+    config: RunConfig, policy: Policy, plan: Plan, say: Reporter | None = None
+) -> Any | None:
+    """Attach the adapter and apply the plan; returns the adapted model, if there is one."""
+    adapted = attach(policy.model, config.adapter, config.seed)
+    narrow_weights(policy.model, config.train.weights, plan.precision)
+    to_compute(policy.model, plan.precision)
+    policy.layout, policy.precision = plan.layout, plan.precision
+    policy.eval()
+    equip(policy, plan, config, say)
+    return adapted
 
 
 def make_split(
@@ -112,8 +161,12 @@ def make_split(
     examples: Sequence[Rendered],
     title: str,
     say: Reporter,
+    budget: int,
+    ranks: Ranks = ALONE,
 ) -> Split:
     """Examples with their reference's log-probs, as the method and the recipe want them.
+
+    The pass computes at most `budget` tokens at once.
 
     Must run before a checkpoint is loaded: without adapters the policy itself, still at
     its base weights, is what the cache is filled from.
@@ -121,6 +174,11 @@ def make_split(
     if not method.reference or not examples:
         return Split(examples, None)
     if config.train.reference == "live":
+        if ranks.parallel == "fsdp":
+            raise ConfigError(
+                "train.reference live cannot be read from divided weights: use cached, or "
+                "train.parallel=ddp"
+            )
         return Split(examples, LiveReference(learner.reference(), learner.switch))
     with say.bar(title, len(examples)) as bar:
         cached = cached_reference(
@@ -128,9 +186,10 @@ def make_split(
             learner.switch,
             examples,
             cache_root() / "reference",
-            weights=learner.plan.base_sha256,
-            budget=learner.plan.tokens_per_microbatch,
+            weights=learner.plan.reference_sha256 or learner.plan.base_sha256,
+            budget=budget,
             advance=bar.advance,
+            ranks=ranks,
         )
     return Split(examples, cached)
 
@@ -161,28 +220,25 @@ def pick_precision(wanted: str, device: str) -> Precision:
     return "bf16" if wanted == "bf16" else "fp32"
 
 
-def _load(config: RunConfig, device: str) -> Loaded:
-    return load(config.model.path, trust_remote_code=config.model.trust_remote_code, device=device)
-
-
 def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:
-    """The recipe's layout, or what the probe allows; a refusal of the tree is said aloud."""
+    """The recipe's layout, or what the probe allows; a refusal of the tree is said aloud.
+
+    Raises `ConfigError` for a model that neither layout computes exactly.
+    """
     wanted: Layout | str = config.train.layout
-    if wanted == "plain":
-        return Probe("plain", "as the recipe says")
-    found = probe(policy)
-    if found.layout == "plain":
-        if wanted == "tree":
-            raise ConfigError(
-                f"train.layout is tree, but it is not exact for this model: {found.reason}; "
-                "use auto or plain"
-            )
-        wrong = check_plain(policy)
-        if wrong is not None:
-            raise ConfigError(
-                f"this model cannot be trained exactly yet: the tree: {found.reason}; padded "
-                f"rows: {wrong}"
-            )
+    found = Probe("plain", "as the recipe says") if wanted == "plain" else probe(policy)
+    if found.layout == "tree":
+        return found
+    if wanted == "tree":
+        raise ConfigError(
+            f"train.layout is tree, but it is not exact for this model: {found.reason}; "
+            "use auto or plain"
+        )
+    wrong = check_plain(policy)
+    if wrong is not None:
+        tree = "" if wanted == "plain" else f"the tree: {found.reason}; "
+        raise ConfigError(f"this model cannot be trained exactly yet: {tree}padded rows: {wrong}")
+    if wanted != "plain":
         say.note(f"WARNING: using the plain layout, slower and as exact: {found.reason}")
     return found
 
@@ -216,7 +272,7 @@ def _reference_maker(
     def make() -> Policy:
         if adapted is not None:
             return policy
-        frozen = _load(config, plan.device).model.requires_grad_(False)
+        frozen = load_base(config, str(policy.device)).loaded.model.requires_grad_(False)
         to_compute(frozen, plan.precision)
         copy = Policy(frozen, layout=plan.layout, precision=plan.precision).eval()
         equip(copy, plan, config)

@@ -3,13 +3,15 @@
 Sums are divided by the count of the whole optimizer step, so that the cut into
 micro-batches never changes the result. A method that couples examples gets its step
 statistic from a gradient-free pass over all micro-batches before the first backward.
+With several ranks (`palate.train.parallel`) the step is what they all do together: the
+count, the statistic, the metrics and the state are those of all of its examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,13 +24,17 @@ from palate.losses.batch import (
     State,
     concatenate,
     detach,
+    exchange,
+    first,
 )
 from palate.losses.registry import Method
 from palate.model.policy import BranchLogps, Policy, accumulation_dtype
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Forest, build_forest
+from palate.train.parallel import ALONE, Ranks
 
 Batch = Pairs | Demonstrations
+T = TypeVar("T", Tensor, Batch)
 # log π_ref of every supervised token of a micro-batch, in the forest's order
 ReferenceLookup = Callable[["MicroBatch"], Tensor]
 
@@ -37,17 +43,19 @@ ReferenceLookup = Callable[["MicroBatch"], Tensor]
 class MicroBatch:
     """Some examples of a step, packed.
 
-    `rows` are indices into the data, `places` the examples' places in the step.
+    `rows` are indices into the data, `places` the examples' places in the step. A `filler` is
+    computed so that all ranks do the same, and counts for nothing.
     """
 
     forest: Forest
     rows: tuple[int, ...]
     places: tuple[int, ...]
+    filler: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Of one step: the loss that was minimised, and each metric's values by example.
+    """Of one step over all ranks: the loss that was minimised, each metric's values by example.
 
     `metrics` are detached tensors on the device, unreduced: reading them is the caller's
     choice, because reading waits for the device.
@@ -68,19 +76,26 @@ def pack(
     *,
     share: bool,
     device: torch.device,
+    fillers: int = 0,
 ) -> list[MicroBatch]:
-    """Build the forests of a step from its cut into micro-batches."""
+    """Build the forests of a step from its cut into micro-batches.
+
+    `step_rows` are the rows of all ranks, `cuts` those of this one. A filler is the step's
+    shortest example once more: a real one, so that any loss can read it.
+    """
     place_of = {row: place for place, row in enumerate(step_rows)}
-    return [
-        MicroBatch(
-            forest=build_forest(
-                [branch for row in cut for branch in examples[row].branches], share=share
-            ).to(device),
-            rows=tuple(cut),
-            places=tuple(place_of[row] for row in cut),
-        )
-        for cut in cuts
-    ]
+
+    def micro(rows: Sequence[int], *, filler: bool = False) -> MicroBatch:
+        branches = [branch for row in rows for branch in examples[row].branches]
+        forest = build_forest(branches, share=share).to(device)
+        places = tuple(place_of[row] for row in rows)
+        return MicroBatch(forest, rows=tuple(rows), places=places, filler=filler)
+
+    batches = [micro(rows) for rows in cuts]
+    if fillers:
+        shortest = min(step_rows, key=lambda row: sum(len(b.ids) for b in examples[row].branches))
+        batches += [micro([shortest], filler=True)] * fillers
+    return batches
 
 
 def compute_step(
@@ -92,14 +107,17 @@ def compute_step(
     state: State,
     *,
     backward: bool = True,
+    ranks: Ranks = ALONE,
 ) -> StepResult:
     """Loss and metrics of a step; with `backward`, gradients are added to the weights.
 
-    Raises `FloatingPointError` on a loss that is not finite, naming the rows; of a training step
-    on a GPU, which the host does not wait for, `palate.train.guard` does.
+    The gradients are this rank's part of the step's; `Ranks.add_gradients` makes them whole.
+    Raises `FloatingPointError` on a loss that is not finite, naming the rows, on all ranks; of a
+    training step on a GPU, which the host does not wait for, `palate.train.guard` does.
     """
-    context = _statistic(policy, method, params, batches, reference, state)
-    denominator = _denominator(method, batches)
+    context = _statistic(policy, method, params, batches, reference, state, ranks)
+    own = [micro for micro in batches if not micro.filler]
+    denominator = ranks.sum(_denominator(method, own))
     total = torch.zeros((), dtype=accumulation_dtype(policy.device), device=policy.device)
     seen: list[Batch] = []
     metrics: list[dict[str, Tensor]] = []
@@ -107,25 +125,30 @@ def compute_step(
         with torch.set_grad_enabled(backward):
             batch = _batch(method, policy(micro.forest), micro, reference)
             output = method.loss(batch, params, _of_micro(context, micro))
-            loss = output.loss_B.sum() / denominator
+            loss = output.loss_B.sum() * (0 if micro.filler else 1) / denominator
         if backward:
             loss.backward()
+        micro.forest.plans.clear()  # masks and the like, which the next micro-batch has no use for
         total += loss.detach()
-        seen.append(detach(batch))
-        metrics.append({**output.metrics, "loss": output.loss_B.detach()})
+        seen.append(_counted(detach(batch), micro))
+        values = {**output.metrics, "loss": output.loss_B}
+        metrics.append({name: _counted(value.detach(), micro) for name, value in values.items()})
+    total = ranks.gather([total[None]])[0].sum()
     if not (backward and total.is_cuda) and not torch.isfinite(total):
-        rows = [row for micro in batches for row in micro.rows]
-        raise FloatingPointError(f"the loss is {total.item()} on examples {rows}")
-    order = torch.tensor([place for micro in batches for place in micro.places])
+        rows = torch.tensor([row for micro in own for row in micro.rows], dtype=torch.int64)
+        named = ranks.gather([rows])[0].tolist()
+        raise FloatingPointError(f"the loss is {total.item()} on examples {named}")
     if method.advance is not None:
-        state = method.advance(concatenate(seen, order), params, state)
+        state = method.advance(_step_batch(seen, own, ranks), params, state)
+    names = list(metrics[0])
+    columns = ranks.gather([torch.cat([m[name] for m in metrics]) for name in names])
     return StepResult(
         loss=total,
-        metrics={name: torch.cat([m[name] for m in metrics]) for name in metrics[0]},
+        metrics=dict(zip(names, columns, strict=True)),
         state=state,
-        examples=len(order),
-        unique_tokens=sum(micro.forest.unique_tokens for micro in batches),
-        path_tokens=sum(micro.forest.path_tokens for micro in batches),
+        examples=len(columns[0]),
+        unique_tokens=ranks.sum(sum(micro.forest.unique_tokens for micro in own)),
+        path_tokens=ranks.sum(sum(micro.forest.path_tokens for micro in own)),
     )
 
 
@@ -136,19 +159,35 @@ def _statistic(
     batches: Sequence[MicroBatch],
     reference: ReferenceLookup | None,
     state: State,
+    ranks: Ranks,
 ) -> Context:
     """The gradient-free pass, for methods that declare a step statistic."""
     if method.statistic is None:
         return Context(state=state)
     with torch.no_grad():
-        seen = [_batch(method, policy(micro.forest), micro, reference) for micro in batches]
-        order = torch.tensor([place for micro in batches for place in micro.places])
-        found = method.statistic(concatenate(seen, order), params, state)
+        seen = [
+            _counted(_batch(method, policy(micro.forest), micro, reference), micro)
+            for micro in batches
+        ]
+        own = [micro for micro in batches if not micro.filler]
+        found = method.statistic(_step_batch(seen, own, ranks), params, state)
     return Context(
         state=state,
         statistic={name: value.detach() for name, value in found.shared.items()},
         per_row={name: value.detach() for name, value in found.per_row.items()},
     )
+
+
+def _step_batch(seen: list[Batch], own: Sequence[MicroBatch], ranks: Ranks) -> Batch:
+    """All examples of the step, of all ranks, each at its place."""
+    places = torch.tensor([place for micro in own for place in micro.places], dtype=torch.int64)
+    mine = concatenate(seen, torch.arange(len(places)))
+    return concatenate([exchange(mine, ranks.gather)], ranks.gather([places])[0])
+
+
+def _counted(values: T, micro: MicroBatch) -> T:
+    """The values by example, of which a filler has none."""
+    return values if not micro.filler else first(values, 0)
 
 
 def _of_micro(context: Context, micro: MicroBatch) -> Context:

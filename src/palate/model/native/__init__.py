@@ -1,1 +1,1 @@
-"""Kernels in C++ for processors with AMX, compiled on first use; see `palate.model.native.build`."""
+"""Kernels in C++ for processors with AMX, compiled on first use (`native.build`)."""

@@ -95,9 +95,7 @@ def _layout(tiles: tuple[Tile, ...]) -> Layout:
     )
 
 
-class NativeAttention(torch.autograd.Function):
-    """query [heads, T, d], key and value [kv heads, T, d], bf16 → [T, heads, d]."""
-
+class _NativeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scores: Scores
@@ -114,6 +112,16 @@ class NativeAttention(torch.autograd.Function):
         grads = tuple(torch.empty(t.shape, dtype=t.dtype) for t in parts)
         attend_backward(tuple(parts), out, lse, grad, grads, ctx.layout, ctx.scores)
         return *grads, None, None
+
+
+def native_attention(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scores: Scores
+) -> Tensor:
+    """query [heads, T, d], key and value [kv heads, T, d], bf16 → [T, heads, d]."""
+    out: Tensor = _NativeAttention.apply(  # type: ignore[no-untyped-call]
+        query, key, value, layout, scores
+    )
+    return out
 
 
 Parts = tuple[Tensor, ...]  # query [heads, T, d], key and value [kv heads, T, d], in any strides

@@ -24,8 +24,16 @@ def serves(hidden_HD: Tensor, matrix_VD: Tensor | None) -> bool:
     )
 
 
-class HeadLogps(torch.autograd.Function):
-    """log softmax(hidden W^T)[targets] [P], fp32; hidden [H, D], W [V, D], P predictions.
+def head_logps(hidden_HD: Tensor, matrix_VD: Tensor, rows_P: Tensor, targets_P: Tensor) -> Tensor:
+    """log softmax(hidden W^T)[targets] [P], fp32; hidden [H, D], W [V, D], P predictions."""
+    found: Tensor = _HeadLogps.apply(  # type: ignore[no-untyped-call]
+        hidden_HD, matrix_VD, rows_P, targets_P
+    )
+    return found
+
+
+class _HeadLogps(torch.autograd.Function):
+    """Without logits kept, forward or backward.
 
     With p the softmax and g the gradient of a log-prob, the hidden state's gradient is
     g (W_t − Σ_v p_v W_v); the sum is found together with the softmax. A trained W gets

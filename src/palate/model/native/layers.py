@@ -13,20 +13,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.model.native.attention import Layout, attend, attend_backward
+from palate.model.native.attention import Layout, Parts, attend, attend_backward
 from palate.model.native.build import counts, library, pointers
 from palate.model.tiles import Scores
 
 _BLOCK = 64  # rows of one partial sum of a norm's weight gradient, as in layers.cpp
 
 
-class Norm(torch.autograd.Function):
+def norm(x: Tensor, added: Tensor | None, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """x [T, D] fp32, added [T, D] bf16 or None → their sum fp32, and its RMS norm in bf16.
 
     (Zhang and Sennrich 2019, equation 4.) The gradient of the sum joins that of the norm in the
     same pass.
     """
+    total, y = _Norm.apply(x, added, weight, epsilon)  # type: ignore[no-untyped-call]
+    return total, y
 
+
+def gate(both: Tensor) -> Tensor:
+    """[T, 2·I] with gate and up side by side → silu(gate)·up [T, I], bf16 (Shazeer 2020)."""
+    out: Tensor = _Gate.apply(both)  # type: ignore[no-untyped-call]
+    return out
+
+
+def rotary_attention(
+    rows: Tensor, cos: Tensor, sin: Tensor, kv_heads: int, layout: Layout, scores: Scores
+) -> Tensor:
+    """Rows [T, (heads + 2·kv heads)·d] of queries, keys and values → attention [T, heads, d].
+
+    Queries and keys are turned in place (Su et al. 2021, equation 34): nobody else reads the
+    product they come from. cos and sin are fp32 [T, d].
+    """
+    out: Tensor = _RotaryAttention.apply(  # type: ignore[no-untyped-call]
+        rows, cos, sin, kv_heads, layout, scores
+    )
+    return out
+
+
+class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, added: Tensor | None, weight: Tensor, epsilon: float
@@ -64,9 +88,7 @@ class Norm(torch.autograd.Function):
         return grad_x, grad_added, None if blocks is None else blocks.sum(0), None
 
 
-class Gate(torch.autograd.Function):
-    """[T, 2·I] with gate and up side by side → silu(gate)·up [T, I], bf16 (Shazeer 2020)."""
-
+class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
         ctx.save_for_backward(both)
@@ -83,13 +105,7 @@ class Gate(torch.autograd.Function):
         return grad_both
 
 
-class RotaryAttention(torch.autograd.Function):
-    """Rows [T, (heads + 2·kv heads)·d] of queries, keys and values → attention [T, heads, d].
-
-    Queries and keys are turned in place (Su et al. 2021, equation 34): nobody else reads the
-    product they come from. cos and sin are fp32 [T, d].
-    """
-
+class _RotaryAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -125,7 +141,8 @@ def _rotate(rows: Tensor, cos: Tensor, sin: Tensor, kv_heads: int, *, back: bool
     )
 
 
-def _parts(rows: Tensor, width: int, kv_heads: int) -> tuple[Tensor, ...]:
+def _parts(rows: Tensor, width: int, kv_heads: int) -> Parts:
     """Queries, keys and values [heads, T, d] as views."""
     by_head = rows.unflatten(1, (-1, width)).transpose(0, 1)
-    return by_head.split([len(by_head) - 2 * kv_heads, kv_heads, kv_heads])
+    sizes = [len(by_head) - 2 * kv_heads, kv_heads, kv_heads]
+    return tuple(torch.split(by_head, sizes))

@@ -1,0 +1,110 @@
+"""The memory of a run, from first principles; the constants that are measured stand first.
+
+To calibrate anew after a change to the engine: `activations` must equal what autograd keeps
+(tests/model/test_memory.py counts it exactly, without any measuring), so mend its formula until
+that test passes; then `python benchmarks/memory.py --recalibrate` runs real runs and says which
+`ALLOWANCE` brings predictions and measurements together.
+
+Estimates all the same: a mixture of experts is counted as if all experts worked, and what a
+model's code keeps for the backward pass is taken to be what a Llama block keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palate.config import AdapterConfig
+from palate.model.cost import Anatomy, Work
+from palate.model.head import LOGITS_BUDGET
+from palate.model.nf4 import BYTES_A_WEIGHT
+from palate.model.policy import Precision
+
+# Python, torch and transformers before a model is loaded, in bytes.
+PROGRAM = 600 * 2**20
+# On top of what is counted, for temporaries and for the holes that the allocator keeps.
+ALLOWANCE = 1.25
+# fp32 tensors of the size of the logits at the peak of their backward pass.
+LOGITS_COPIES = 3
+# fp32 gradient and AdamW's two moments, in bytes for each trained weight.
+_TRAINED_BYTES = 4 + 8
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at the peak, by purpose.
+
+    `last` is what training does not meet: the checkpoint on its way to the disk, or the second
+    copy of the model that the end of a run loads. Only the larger of `activations + logits` and
+    `last` counts. The total is `ALLOWANCE` times the sum.
+    """
+
+    program: int
+    weights: int
+    copies: int
+    trained: int
+    reference: int
+    activations: int
+    logits: int
+    last: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        always = self.program + self.weights + self.copies + self.trained + self.reference
+        return int(ALLOWANCE * (always + max(self.activations + self.logits, self.last)))
+
+
+def memory(
+    anatomy: Anatomy,
+    largest: Work,
+    adapter: AdapterConfig,
+    precision: Precision,
+    *,
+    live_reference: bool,
+    in_4_bits: bool = False,
+) -> Memory:
+    """Bytes by purpose, at the largest micro-batch.
+
+    With an adapter in bf16 the frozen matrices are kept in bf16 only, and a tied head gets a
+    bf16 copy of its own. Full training in bf16 keeps fp32 weights, and their bf16 copies
+    while a micro-batch is computed. A live reference beside full training is a second model.
+    In 4 bits the body is neither of these, but codes and scales (`palate.model.nf4`).
+    """
+    lora, bf16 = adapter.kind == "lora", precision == "bf16"
+    matrices = anatomy.body + anatomy.head
+    in_bf16 = anatomy.body + (0 if anatomy.tied else anatomy.head)
+    frozen_fp32 = 4 * (anatomy.parameters - (in_bf16 if bf16 else 0))
+    copies = 2 * matrices if bf16 else 0
+    if in_4_bits:
+        frozen_fp32 -= 0 if bf16 else 4 * anatomy.body
+        copies += int(BYTES_A_WEIGHT * anatomy.body) - (2 * anatomy.body if bf16 else 0)
+    trained = anatomy.adapter(adapter) if lora else anatomy.parameters
+    return Memory(
+        program=PROGRAM,
+        weights=frozen_fp32 if lora else 4 * anatomy.parameters,
+        copies=copies,
+        trained=trained * (_TRAINED_BYTES + (4 if lora else 0)),
+        reference=frozen_fp32 + copies if live_reference and not lora else 0,
+        activations=activations(anatomy, largest, precision, lora=lora),
+        logits=int(LOGITS_COPIES * min(4 * largest.scored * anatomy.vocabulary, LOGITS_BUDGET)),
+        last=max(4 * anatomy.parameters, 8 * trained),
+    )
+
+
+def activations(anatomy: Anatomy, work: Work, precision: Precision, *, lora: bool) -> int:
+    """Bytes that a forward pass keeps for the backward one.
+
+        L · T · [n·D + c·(m·D + 2·a + 2·k + 4·I)]
+
+    for T tokens (padded rows: with their padding) with c bytes a value in the compute
+    precision. For each token and layer: two norms keep their input in fp32, and where their
+    own weights are trained its normalised value too (n = 8 or 16); the matrix products keep
+    their inputs, of which bf16 makes a copy for each of q, k, v, gate and up (m = 5, else 2);
+    queries and the attention's output 2·a; keys and values 2·k, however many segments read them;
+    the gated feed-forward 4·I.
+    """
+    c, m = (2, 5) if precision == "bf16" else (4, 2)
+    n = 8 if lora else 16
+    D, a, k, inner = anatomy.width, anatomy.attention, anatomy.keys, anatomy.inner  # noqa: N806
+    token = n * D + c * (m * D + 2 * a + 2 * k + 4 * inner)
+    return int(anatomy.layers * work.computed * token)

@@ -1,0 +1,133 @@
+"""How many tokens a micro-batch may hold: decided by arithmetic, and remembered when it changes.
+
+The budget bounds memory and never changes a sum, but another cut changes the last bits. So it
+is decided once, before training, and written to the run's plan; what a step has to change about
+it is written there too, and a continued run cuts every step as it was cut before.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from palate.machine import free_memory, taken_memory
+from palate.model.cost import Work, micro_work
+from palate.model.memory import Memory
+from palate.tokens.render import Rendered
+from palate.tokens.sampler import Sampler, computed_tokens, cut
+from palate.train.folder import Lowered, Plan
+
+# The budgets that `auto` chooses among: powers of two, so that two runs on one machine agree
+# although its free memory is never twice the same. More than 8,192 tokens at once make no step
+# faster that we have measured (docs/performance.md).
+CHOICES = (8192, 4096, 2048, 1024, 512, 256)
+# Share of the room that a prediction may fill; predictions are within 15 % (docs/performance.md).
+MARGIN = 0.85
+# Steps that are cut to find the largest micro-batch; of longer runs, so many evenly spaced ones.
+_STEPS_LOOKED_AT = 1000
+# Of these, by tokens, the one that needs the most memory is the largest.
+_CANDIDATES = 8
+
+
+class Budget:
+    """The tokens that a micro-batch may hold at each optimizer step, counted from 0.
+
+    `keep` is told the plan whenever a step lowers it, before the step is tried again.
+    """
+
+    def __init__(self, plan: Plan, keep: Callable[[Plan], None] = lambda plan: None) -> None:
+        self.plan, self.keep = plan, keep
+
+    @property
+    def first(self) -> int:
+        """What was settled before training: for passes that are no optimizer step."""
+        return self.plan.settled_budget
+
+    def at(self, step: int) -> int:
+        """Tokens of a micro-batch of this step."""
+        return self.plan.budget_at(step)
+
+    def lower(self, step: int, tokens: int) -> None:
+        """From `step` on, at most `tokens`."""
+        assert tokens < self.at(step), "a budget is only ever lowered"
+        lowered = (*self.plan.lowered, Lowered(step, tokens))
+        self.plan = replace(self.plan, lowered=lowered)
+        self.keep(self.plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A budget, the rows of the largest micro-batch under it, and what that is predicted to take.
+
+    `room` is what the run may take in all, None where it is not known.
+    """
+
+    tokens: int
+    largest: tuple[int, ...]
+    memory: Memory
+    room: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the prediction leaves its margin."""
+        return self.room is None or self.memory.total <= MARGIN * self.room
+
+
+def decide(
+    wanted: int | Literal["auto"],
+    examples: Sequence[Rendered],
+    sampler: Sampler,
+    steps: int,
+    *,
+    share: bool,
+    need: Callable[[Work], Memory],
+    room: int | None,
+) -> Decision:
+    """The largest budget whose largest micro-batch fits; a number in the recipe is a ceiling.
+
+    Where not even one example alone fits, the decision for that (`fits` is False then).
+    """
+    ceiling = CHOICES[0] if wanted == "auto" else wanted
+    for tokens in (ceiling, *(c for c in CHOICES if c < ceiling)):
+        rows, work = largest_microbatch(examples, sampler, steps, tokens, share=share, need=need)
+        found = Decision(tokens, tuple(rows), need(work), room)
+        if found.fits or len(rows) == 1:
+            break
+    return found
+
+
+def largest_microbatch(
+    examples: Sequence[Rendered],
+    sampler: Sampler,
+    steps: int,
+    budget: int,
+    *,
+    share: bool,
+    need: Callable[[Work], Memory],
+) -> tuple[list[int], Work]:
+    """Rows and work of the micro-batch of the run that needs the most memory.
+
+    Of a run of more than a thousand steps, a thousand are looked at.
+    """
+    looked_at = sorted({i * steps // _STEPS_LOOKED_AT for i in range(_STEPS_LOOKED_AT)})
+    parts = (p for s in looked_at for p in cut(examples, sampler.batch(s), budget, share=share))
+    sized = ((computed_tokens(examples, part, share=share), part) for part in parts)
+    largest = [part for _, part in heapq.nlargest(_CANDIDATES, sized)]
+    works = [micro_work(examples, part, share=share) for part in largest]
+    best = max(range(len(works)), key=lambda i: need(works[i]).total)
+    return largest[best], works[best]
+
+
+def room_on(device: torch.device) -> int | None:
+    """Bytes that the run may take on its device in all: what is free, and what it holds now.
+
+    On a CPU it is the cgroup's limit that counts: past it the kernel ends the process unasked.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    free = free_memory() if device.type == "cpu" else None
+    return None if free is None else free + taken_memory()

@@ -1,0 +1,303 @@
+"""Several processes that train one model: who they are and what they tell each other.
+
+`torchrun --nproc-per-node=N -m palate.cli train RECIPE` starts N of them, and `join` makes
+them torch's process group. A process alone is `ALONE`, whose every exchange gives back what
+it was given, so that the step and the loop are written once, for any number.
+
+Tensors go through collectives, which all ranks must reach together and soon. Waiting for
+what rank 0 does by itself (preparing data, sampling, shipping) goes through the rendezvous
+store instead: it has no time limit, and it carries the news that another rank has failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from palate.config import ConfigError
+from palate.model.adapters import trainable
+from palate.model.policy import Policy
+
+T = TypeVar("T")
+Parallel = Literal["none", "ddp", "fsdp"]
+
+# A collective that takes longer than this has lost a rank.
+_TIMEOUT = timedelta(minutes=10)
+_POLL_SECONDS = 0.05
+_LINGER_SECONDS = 5.0
+_BUCKET = 2**24  # numbers in one all-reduce of gradients: 64 MiB in fp32
+
+
+class PeerFailed(Exception):
+    """Another rank ended the run; the message is empty when that rank has said why itself."""
+
+
+class Ranks:
+    """One process alone. `join` gives its like for several."""
+
+    rank = 0
+    world = 1
+    parallel: Parallel = "none"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that writes the run's folder and speaks."""
+        return self.rank == 0
+
+    def device(self, kind: str) -> str:
+        """This rank's own device of a kind: `cuda` is `cuda:N` where N ranks share a machine."""
+        return kind
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0 only; all ranks wait for it and get what it returned (JSON)."""
+        return work()
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+
+    def sum(self, number: int) -> int:
+        """The sum over ranks."""
+        return number
+
+    def most(self, number: int) -> int:
+        """The largest over ranks."""
+        return number
+
+    def fillers(self, batches: int) -> int:
+        """How many empty micro-batches this rank must run beside its own `batches`."""
+        return 0
+
+    def gather(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """Each column's rows of all ranks, rank after rank; ranks may differ in their number."""
+        return list(columns)
+
+    def wrap(self, policy: Policy) -> None:
+        """Give all ranks the trained weights of rank 0, and shard them where that is wanted."""
+
+    def add_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Replace each gradient by its sum over ranks."""
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What may be sharded, whole, to be written by rank 0; an empty mapping elsewhere."""
+        return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+ALONE = Ranks()
+
+
+def describe(world: int, parallel: str) -> str:
+    """In words for people."""
+    return "one process" if world == 1 else f"{world} ranks ({parallel})"
+
+
+class _Many(Ranks):
+    """One of several ranks in torch's default process group."""
+
+    def __init__(self, parallel: Parallel, store: Store) -> None:
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.parallel = parallel
+        self.store = store
+        self.meetings = 0
+
+    def device(self, kind: str) -> str:
+        device = own_device(kind, self.local)
+        if kind == "cuda":
+            torch.cuda.set_device(device)
+        return device
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        self.meetings += 1
+        key = f"main/{self.meetings}"
+        if self.is_main:
+            self.store.set(key, json.dumps(work()))
+        self._wait(lambda: self.store.check([key]))
+        found: T = json.loads(self.store.get(key))
+        return found
+
+    def barrier(self) -> None:
+        self.meetings += 1
+        key = f"barrier/{self.meetings}"
+        self.store.add(key, 1)
+        self._wait(lambda: self.store.add(key, 0) == self.world)
+
+    def leave(self) -> None:
+        """The last meeting: rank 0, which may hold the store, goes last."""
+        self.store.add("left", 1)
+        if self.is_main:
+            self._wait(lambda: self.store.add("left", 0) == self.world)
+
+    def sum(self, number: int) -> int:
+        return self._reduced(number, dist.ReduceOp.SUM)
+
+    def most(self, number: int) -> int:
+        return self._reduced(number, dist.ReduceOp.MAX)
+
+    def fillers(self, batches: int) -> int:
+        # Shards are fetched and gradients reduced in each micro-batch, so that all ranks run as
+        # many. Replicated ranks meet only after the last, and a rank without any needs one to
+        # know the names of the metrics.
+        wanted = self.most(batches) if self.parallel == "fsdp" else 1
+        return max(0, wanted - batches)
+
+    def gather(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(counts, torch.tensor([len(columns[0])]))
+        sizes = [int(count) for count in counts]
+        return [self._gathered(column, sizes) for column in columns]
+
+    def wrap(self, policy: Policy) -> None:
+        for weight in trainable(policy).values():
+            dist.broadcast(weight.data, 0)
+        if self.parallel == "fsdp":
+            from palate.train.shard import shard
+
+            shard(policy, self.world)
+
+    def add_gradients(self, weights: Iterable[Tensor]) -> None:
+        if self.parallel == "fsdp":  # summed as each micro-batch was reduced
+            return
+        for bucket in _buckets(weights):
+            flat = torch.cat([grad.flatten() for grad in bucket])
+            dist.all_reduce(flat)
+            parts = flat.split([grad.numel() for grad in bucket])
+            for grad, part in zip(bucket, parts, strict=True):
+                grad.copy_(part.view_as(grad))
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            full = tensor.detach()
+            if hasattr(full, "full_tensor"):  # a collective, on every rank
+                full = full.full_tensor()
+            if self.is_main:
+                found[name] = full.cpu().contiguous()
+        return found
+
+    def _gathered(self, column: Tensor, sizes: Sequence[int]) -> Tensor:
+        widest = max(sizes)
+        mine = column.new_zeros(widest, *column.shape[1:])
+        mine[: len(column)] = column
+        theirs = [torch.empty_like(mine) for _ in sizes]
+        dist.all_gather(theirs, mine)
+        return torch.cat([rows[:size] for rows, size in zip(theirs, sizes, strict=True)])
+
+    def _reduced(self, number: int, how: Any) -> int:
+        value = torch.tensor([number])
+        dist.all_reduce(value, how)
+        return int(value)
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        while not done():
+            if self.store.check(["failed"]):
+                raise PeerFailed
+            time.sleep(_POLL_SECONDS)
+
+    def report(self, error: BaseException) -> BaseException:
+        """Note that this rank has failed; returns what it should raise.
+
+        The first to fail says why, and the others end in silence. A connection that broke
+        without a word, as when a process is killed, is said by whoever notices first.
+        """
+        silent = PeerFailed("another rank ended without a word: see what became of it above")
+        try:
+            first = self.store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode()
+            self._linger()
+        except (RuntimeError, OSError):  # the store went with the process that held it
+            return silent if _lost_connection(error) else error
+        if not first:
+            return PeerFailed()
+        return silent if _lost_connection(error) else error
+
+    def _linger(self) -> None:
+        """Let the others read the news: the store may end with this process."""
+        self.store.add("left", 1)
+        patience = time.monotonic() + _LINGER_SECONDS
+        while self.is_main and self.store.add("left", 0) < self.world:
+            if time.monotonic() > patience:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def join(parallel: str) -> Iterator[Ranks]:
+    """The ranks that torchrun started, as one process group; `ALONE` without it.
+
+    Raises `ConfigError` where several processes are asked for and there is one. An error
+    inside ends all ranks: the one that met it raises it, the others raise `PeerFailed`.
+    """
+    if "RANK" not in os.environ and parallel != "auto":
+        raise ConfigError(
+            f"train.parallel is {parallel}, but there is one process: start several with "
+            "torchrun --nproc-per-node=N -m palate.cli train RECIPE, or set train.parallel=auto"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield ALONE
+        return
+    store, rank, world = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        store=PrefixStore("group", store),
+        rank=rank,
+        world_size=world,
+        timeout=_TIMEOUT,
+    )
+    ranks = _Many("fsdp" if parallel == "fsdp" else "ddp", PrefixStore("palate", store))
+    try:
+        yield ranks
+        ranks.leave()
+    except BaseException as error:
+        said = ranks.report(error)
+        if said is error:
+            raise
+        raise said from error
+    # After an error the group is left to the end of the process: with a rank gone, taking it
+    # down in order would wait for that rank.
+    dist.destroy_process_group()
+
+
+def own_device(kind: str, local: int) -> str:
+    """The device of the `local`-th rank of a machine; raises `ConfigError` if it has none."""
+    if kind not in {"cpu", "cuda"}:
+        raise ConfigError(f"train.device {kind} is one device, for several ranks: use auto")
+    if kind == "cpu":
+        return kind
+    count = torch.cuda.device_count()
+    if local >= count:
+        raise ConfigError(f"there are more ranks here than GPUs: use --nproc-per-node={count}")
+    return f"cuda:{local}"
+
+
+def _buckets(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Gradients in groups of a bounded size; one that is missing is zero."""
+    bucket: list[Tensor] = []
+    room = _BUCKET
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        if bucket and weight.numel() > room:
+            yield bucket
+            bucket, room = [], _BUCKET
+        bucket.append(weight.grad)
+        room -= weight.numel()
+    if bucket:
+        yield bucket
+
+
+def _lost_connection(error: BaseException) -> bool:
+    words = ("gloo", "Connection closed by peer", "NCCL", "Broken pipe", "Connection reset")
+    distributed = isinstance(error, dist.DistError)
+    return distributed or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
