@@ -1,0 +1,1 @@
+"""The race against TRL, in parts; the command is benchmarks/race.py."""
