@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from racing.course import Course
-from racing.duel import Failed, Stable, alternate, check_equal, same_tokens
+from racing.duel import Failed, Processes, alternate, check_equal, same_tokens
 from racing.environment import trl_python
 from racing.figures import figures, ratio
 from racing.longest import race_longest
@@ -89,7 +89,7 @@ def race_all(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from palate.model.load import load_tokenizer, resolve
     from palate.tokens.render import Renderer
 
-    stable = Stable(
+    processes = Processes(
         {"palate": sys.executable, "trl": trl_python(args.trl_env, args.torch_index, say)}, folder
     )
     model = resolve(args.model)
@@ -103,9 +103,11 @@ def race_all(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         base = replace(base, alpha=default.alpha, warm_up=QUICK_WARM_UP if args.quick else WARM_UP)
         for name in args.workload:
             if name == "W6":
-                details.append(race_longest(stable, renderer, base, int(args.limit * 2**30), say))
+                details.append(
+                    race_longest(processes, renderer, base, int(args.limit * 2**30), say)
+                )
                 continue
-            race, detail = race_one(args, stable, WORKLOADS[name], renderer, base)
+            race, detail = race_one(args, processes, WORKLOADS[name], renderer, base)
             races.append(race)
             details.append(detail)
             say(table(race) + "\n")
@@ -115,7 +117,7 @@ def race_all(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def race_one(
-    args: argparse.Namespace, stable: Stable, workload: Workload, renderer: Any, base: Entry
+    args: argparse.Namespace, processes: Processes, workload: Workload, renderer: Any, base: Entry
 ) -> tuple[Race, dict[str, Any]]:
     """One workload with one adapter: gate, tuning, rounds, figures."""
     timed = QUICK_TIMED if args.quick else TIMED
@@ -123,22 +125,22 @@ def race_one(
         workload = replace(workload, pairs=workload.quick_pairs)
     data = args.data or (DATA if DATA.is_file() else None)
     course = make_course(workload, renderer, base.warm_up + timed, data)
-    path = stable.folder / f"{workload.name}.json"
+    path = processes.folder / f"{workload.name}.json"
     course.write(path)
     source = data.name if data and workload.lengths is None else "generated text"
     say(f"{workload.name}, {workload.about} ({source}), {base.adapter}, {base.precision}")
     base = replace(base, course=str(path))
     part = workload.quick_part if args.quick else workload.part
     other = replace(base, side="trl", pairs=part, batch=min(8, part or workload.pairs))
-    gate = check_equal(stable, course, {"palate": base, "trl": other}, say)
+    gate = check_equal(processes, course, {"palate": base, "trl": other}, say)
     entries = {"Palate": base}
     for baseline in BASELINES[args.against]:
         comes = baseline == "TRL as it comes"
         entries[baseline] = (
-            other if comes else tuned(stable, course, other, args.batch, args.quick, say)
+            other if comes else tuned(processes, course, other, args.batch, args.quick, say)
         )
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
-    samples = alternate(stable, entries, rounds, say)
+    samples = alternate(processes, entries, rounds, say)
     race = summarise(workload, course, entries, samples)
     detail = {
         **race.to_json(),

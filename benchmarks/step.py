@@ -7,24 +7,26 @@
     python benchmarks/step.py --one tree            # one process: prints one JSON line
 
 Every measurement is a fresh process, in the order A B A B …; a process loads the model, takes
-two steps to warm up and times five. The medians are over processes. A step is what a run does:
-eight pairs, LoRA of rank 16, forward, backward, clipping, AdamW; the reference is not in it.
+two steps to warm up and times five. The medians are over processes. A step is what a run does
+(racing/ours.py): eight pairs, LoRA of rank 16, forward, backward, clipping, AdamW; the
+reference is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
 import sys
-import time
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAFFIC = ROOT / "examples" / "support_desk" / "traffic.jsonl"
+from racing.duel import Processes
+from racing.sample import Entry, Sample
+from racing.workloads import Workload, make_course
+
+TRAFFIC = Path(__file__).resolve().parents[1] / "examples" / "support_desk" / "traffic.jsonl"
 WARM_UP, TIMED, PAIRS = 2, 5, 8
 
 COMPARISONS: dict[str, tuple[tuple[str, str, dict[str, str]], ...]] = {
@@ -40,67 +42,30 @@ COMPARISONS: dict[str, tuple[tuple[str, str, dict[str, str]], ...]] = {
 }
 
 
-def one(layout: str) -> dict[str, float]:
-    """Times of this process's steps, in seconds, and what they computed."""
-    from palate.machine import calm_threads, threads, tune_allocator
-
-    calm_threads()
-    tune_allocator()
-    import torch
-
-    from palate.config import AdapterConfig, DataConfig, OptimConfig
-    from palate.curate.prepare import prepare
-    from palate.losses.registry import METHODS
-    from palate.model.adapters import attach, trainable
-    from palate.model.load import SMOLLM2, load, to_compute
-    from palate.model.policy import Policy
-    from palate.run import oriented
+def prepare(folder: Path) -> Entry:
+    """Write the support desk's first pairs as a course; the entry of a process that runs it."""
+    from palate.machine import fast_bf16
+    from palate.model.load import SMOLLM2, load_tokenizer, resolve
     from palate.tokens.render import Renderer
-    from palate.tokens.sampler import cut
-    from palate.train.optimizer import clip_gradients, make_adamw
-    from palate.train.setup import pick_precision
-    from palate.train.step import compute_step, pack
 
-    torch.set_num_threads(threads())
-    loaded = load(SMOLLM2)
-    attach(loaded.model, AdapterConfig(), 0)
-    precision = pick_precision("auto", "cpu")
-    to_compute(loaded.model, precision)
-    share = layout == "tree"
-    policy = Policy(loaded.model, layout="tree" if share else "plain", precision=precision)
-    renderer = Renderer(loaded.tokenizer, end_ids=loaded.end_ids)
-    count = (WARM_UP + TIMED) * PAIRS
-    data = DataConfig(path=str(TRAFFIC), heldout=0, max_pairs=count)
-    examples = [renderer.render(oriented(e, "pair")) for e in prepare(data, 0).train]
-    weights = trainable(policy)
-    optimizer = make_adamw(weights, OptimConfig(), 1e-4)
-    method = METHODS["dpo"]
-    times, unique, path = [], 0, 0
-    for step in range(WARM_UP + TIMED):
-        rows = list(range(step * PAIRS, (step + 1) * PAIRS))
-        began = time.perf_counter()
-        cuts = cut(examples, rows, 4096, share=share)
-        batches = pack(examples, rows, cuts, share=share, device=policy.device)
-        optimizer.zero_grad(set_to_none=True)
-        result = compute_step(
-            policy,
-            method,
-            method.params(),
-            batches,
-            lambda m: torch.zeros(len(m.forest.predictions_N)),
-            {},
-        )
-        clip_gradients(weights.values(), 1.0)
-        optimizer.step()
-        if step >= WARM_UP:
-            times.append(time.perf_counter() - began)
-            unique, path = unique + result.unique_tokens, path + result.path_tokens
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    tokenizer, ends = load_tokenizer(resolve(SMOLLM2))
+    workload = Workload("desk", "the support desk's pairs", PAIRS, None)
+    renderer = Renderer(tokenizer, end_ids=ends)
+    course = make_course(workload, renderer, WARM_UP + TIMED, TRAFFIC)
+    course.write(folder / "course.json")
+    precision = "mixed" if fast_bf16() else "fp32"
+    return Entry(
+        "palate", str(folder / "course.json"), resolve(SMOLLM2), "lora", precision, 1e-4, WARM_UP
+    )
+
+
+def summary(sample: Sample) -> dict[str, float]:
+    """The steady steps of a process: median seconds, tokens a step, peak."""
     return {
-        "seconds": statistics.median(times),
-        "unique_tokens": unique / TIMED,
-        "path_tokens": path / TIMED,
-        "peak_gib": peak,
+        "seconds": statistics.median(sample.seconds[WARM_UP:]),
+        "computed_tokens": statistics.fmean(sample.computed[WARM_UP:]),
+        "path_tokens": statistics.fmean(sample.path[WARM_UP:]),
+        "peak_gib": sample.peak_bytes / 2**30,
     }
 
 
@@ -111,30 +76,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
     parser.add_argument("--one", choices=["tree", "plain"])
     args = parser.parse_args()
-    if args.one:
-        sys.stdout.write(json.dumps(one(args.one)) + "\n")
-        return
-    found: dict[str, list[dict[str, float]]] = {}
-    for _ in range(args.rounds):
-        for name, layout, environment in COMPARISONS[args.compare]:
-            command = [sys.executable, __file__, "--one", layout]
-            done = subprocess.run(  # noqa: S603 our own file
-                command,
-                env={**os.environ, **environment},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            found.setdefault(name, []).append(json.loads(done.stdout.splitlines()[-1]))
+    with tempfile.TemporaryDirectory() as folder:
+        processes = Processes({"palate": sys.executable}, Path(folder))
+        entry = prepare(Path(folder))
+        if args.one:
+            found = summary(processes.run(replace(entry, layout=args.one)))
+            sys.stdout.write(json.dumps(found) + "\n")
+            return
+        table: dict[str, list[dict[str, float]]] = {}
+        for _ in range(args.rounds):
+            for name, layout, environment in COMPARISONS[args.compare]:
+                process = replace(processes, environment=environment)
+                sample = process.run(replace(entry, layout=layout))
+                table.setdefault(name, []).append(summary(sample))
     sys.stdout.write("what | seconds a step (all) | pairs/s | tokens computed | peak GiB\n")
-    for name, runs in found.items():
+    for name, runs in table.items():
         seconds = statistics.median(run["seconds"] for run in runs)
         every = ", ".join(f"{run['seconds']:.2f}" for run in runs)
-        key = "path_tokens" if name == "plain" else "unique_tokens"
         peak = statistics.median(run["peak_gib"] for run in runs)
         sys.stdout.write(
-            f"{name} | {seconds:.2f} ({every}) | {PAIRS / seconds:.2f} | {runs[0][key]:.0f} "
-            f"| {peak:.1f}\n"
+            f"{name} | {seconds:.2f} ({every}) | {PAIRS / seconds:.2f} | "
+            f"{runs[0]['computed_tokens']:.0f} | {peak:.1f}\n"
         )
 
 

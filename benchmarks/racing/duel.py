@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .course import GATE_PAIRS, GATE_STEPS, Course, digest, gate_course
@@ -24,11 +24,12 @@ class Failed(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stable:
-    """Where processes run: the two interpreters and a folder for what they exchange."""
+class Processes:
+    """How processes are started: interpreters by side, a folder for messages, extra variables."""
 
     python: dict[str, str]
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, entry: Entry) -> Sample:
         """One fresh process; raises `Failed`."""
@@ -39,7 +40,7 @@ class Stable:
         done = subprocess.run(  # noqa: S603 our own module, an interpreter the user named
             command,
             cwd=BENCHMARKS,
-            env=_environment(),
+            env=self._environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -49,14 +50,16 @@ class Stable:
             raise Failed(f"{entry.side} ended with {done.returncode}:\n{tail}")
         return read_sample(answer)
 
+    def _environment(self) -> dict[str, str]:
+        """The user's own variables, these, and a path to both sides' code."""
+        paths = [str(SRC), os.environ.get("PYTHONPATH", "")]
+        path = os.pathsep.join(path for path in paths if path)
+        return {**os.environ, "PYTHONPATH": path, **self.environment}
 
-def _environment() -> dict[str, str]:
-    """The user's own, and a path to both sides' code."""
-    paths = [str(SRC), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
-
-def check_equal(stable: Stable, course: Course, entries: dict[str, Entry], say: Say) -> list[str]:
+def check_equal(
+    processes: Processes, course: Course, entries: dict[str, Entry], say: Say
+) -> list[str]:
     """The gate: on short steps in fp32 both sides' losses must agree; returns lines for the record.
 
     Both start from weights that differ from the reference's. The first loss is before any
@@ -64,7 +67,7 @@ def check_equal(stable: Stable, course: Course, entries: dict[str, Entry], say: 
     than `TOLERANCE`, or where the sides were fed other tokens.
     """
     short = gate_course(course, draw(GATE_STEPS, GATE_PAIRS))
-    path = stable.folder / "gate.json"
+    path = processes.folder / "gate.json"
     short.write(path)
     samples, used = {}, {}
     for side in ("palate", "trl"):
@@ -72,7 +75,7 @@ def check_equal(stable: Stable, course: Course, entries: dict[str, Entry], say: 
             entries[side],
             course=str(path),
             precision="fp32",
-            gate=str(stable.folder / "gate.safetensors"),
+            gate=str(processes.folder / "gate.safetensors"),
             batch=1,
             pairs=None,
             checkpointing=False,
@@ -80,7 +83,7 @@ def check_equal(stable: Stable, course: Course, entries: dict[str, Entry], say: 
             tuned=True,
             lr=1e-4,
         )
-        samples[side], used[side] = stable.run(entry), entry
+        samples[side], used[side] = processes.run(entry), entry
     ours, theirs = samples["palate"], samples["trl"]
     for side, sample in samples.items():
         same_tokens(short, used[side], sample)
@@ -116,13 +119,13 @@ def same_tokens(course: Course, entry: Entry, sample: Sample) -> None:
 
 
 def alternate(
-    stable: Stable, entries: dict[str, Entry], rounds: int, say: Say
+    processes: Processes, entries: dict[str, Entry], rounds: int, say: Say
 ) -> dict[str, list[Sample]]:
     """A B A B …: every entry once a round, each in a fresh process."""
     found: dict[str, list[Sample]] = {name: [] for name in entries}
     for number in range(rounds):
         for name, entry in entries.items():
-            sample = stable.run(entry)
+            sample = processes.run(entry)
             found[name].append(sample)
             steps = " ".join(f"{s:.2f}" for s in sample.seconds)
             gib = sample.peak_bytes / 2**30

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .course import Course
-from .duel import Failed, Say, Stable
+from .duel import Failed, Processes, Say
 from .sample import Entry
 from .workloads import generated
 
@@ -15,7 +15,7 @@ ANSWER, FIRST, LARGEST, STEP = 128, 512, 2**17, 128
 
 
 def race_longest(
-    stable: Stable, renderer: Any, base: Entry, limit: int, say: Say
+    processes: Processes, renderer: Any, base: Entry, limit: int, say: Say
 ) -> dict[str, Any]:
     """The longest sequence (prompt and answer) of a pair that one whole step can be made on.
 
@@ -36,7 +36,7 @@ def race_longest(
     for name, entry in entries.items():
 
         def fits(length: int, entry: Entry = entry) -> bool:
-            return _fits(stable, renderer, replace(entry, limit=limit), length)
+            return _fits(processes, renderer, replace(entry, limit=limit), length)
 
         found[name] = longest(fits)
         say(f"  {name}: {found[name] or 'less than 512'} tokens")
@@ -65,13 +65,13 @@ def longest(fits: Callable[[int], bool]) -> int:
     return good
 
 
-def _fits(stable: Stable, renderer: Any, entry: Entry, length: int) -> bool:
+def _fits(processes: Processes, renderer: Any, entry: Entry, length: int) -> bool:
     pairs = generated(renderer, [(length - ANSWER, ANSWER, ANSWER)], 0)
     course = Course("W6", tuple(pairs), ((0,),), even=True)
-    path = stable.folder / "longest.json"
+    path = processes.folder / "longest.json"
     course.write(path)
     try:
-        stable.run(replace(entry, course=str(path), warm_up=0))
+        processes.run(replace(entry, course=str(path), warm_up=0))
     except Failed:
         return False
     return True

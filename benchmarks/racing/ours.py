@@ -78,6 +78,7 @@ def recipe(entry: Entry, course: Course, folder: Path) -> Any:
             "optim": {"lr": entry.lr, "schedule": "constant", "warmup": 0.0},
             "train": {
                 "batch_size": course.pairs_per_step,
+                "layout": entry.layout,
                 "eval_every": 0,
                 "save_every": 0,
                 "precision": "fp32" if entry.precision == "fp32" else "bf16",

@@ -18,7 +18,8 @@ class Entry:
     neither. `gate` perturbs the weights the same way on both sides, so that the first loss is
     not the ln 2 that any two programs agree on. `pairs` cuts every step to
     its first pairs, `steps` the course to its first steps. `rank` and `alpha` are the
-    adapter's. `limit` bounds the process's memory in bytes.
+    adapter's. `limit` bounds the process's memory in bytes. `layout` is the recipe's
+    `train.layout`, of our side only.
 
     Of the other side only: `batch` pairs in a micro-batch, `checkpointing`, `precompute` the
     reference, `tuned` allocator, threads and order.
@@ -37,6 +38,7 @@ class Entry:
     pairs: int | None = None
     steps: int | None = None
     limit: int | None = None
+    layout: str = "auto"
     batch: int = 8
     checkpointing: bool = True
     precompute: bool = False

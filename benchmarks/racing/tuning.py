@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .course import Course
-from .duel import Failed, Say, Stable
+from .duel import Failed, Processes, Say
 from .sample import Entry, Sample
 
 # Tokens of a micro-batch where no search is made, padding included.
@@ -15,7 +15,7 @@ _WORSE = 1.10
 
 
 def tuned(
-    stable: Stable, course: Course, entry: Entry, batch: int | None, quick: bool, say: Say
+    processes: Processes, course: Course, entry: Entry, batch: int | None, quick: bool, say: Say
 ) -> Entry:
     """The entry with everything tuned that TRL offers, and the allocator and threads.
 
@@ -35,7 +35,7 @@ def tuned(
         return replace(best, batch=small[-1])
     found: list[tuple[float, Entry]] = []
     for size in reversed(sizes):
-        tried = _try(stable, replace(best, batch=size), say)
+        tried = _try(processes, replace(best, batch=size), say)
         if tried is not None:
             found.append((tried, replace(best, batch=size)))
             if tried > _WORSE * min(found, key=lambda f: f[0])[0]:
@@ -46,11 +46,11 @@ def tuned(
     return min(found, key=lambda f: f[0])[1]
 
 
-def _try(stable: Stable, entry: Entry, say: Say) -> float | None:
+def _try(processes: Processes, entry: Entry, say: Say) -> float | None:
     """Seconds for each token of two steps of one micro-batch, the second; None if it fails."""
     short = replace(entry, pairs=entry.batch, precompute=False, warm_up=1, steps=2)
     try:
-        sample = stable.run(short)
+        sample = processes.run(short)
     except Failed as error:
         say(f"  TRL with {entry.batch} pairs at once does not run: {str(error).splitlines()[-1]}")
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.racing.course import Course, digest, read_course
-from benchmarks.racing.duel import Failed, Stable, alternate, check_equal, same_tokens
+from benchmarks.racing.duel import Failed, Processes, alternate, check_equal, same_tokens
 from benchmarks.racing.longest import longest
 from benchmarks.racing.ours import train
 from benchmarks.racing.sample import Entry, Sample, read_entry, read_sample, write
@@ -136,7 +136,7 @@ def test_the_recorder_counts_micro_batches_into_steps() -> None:
     assert sample.losses == pytest.approx([0.6, 0.4])
 
 
-class Fake(Stable):
+class Fake(Processes):
     """Answers from a function instead of a process."""
 
     def __init__(self, folder: Path, answer: Any) -> None:
