@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "dpo_en_demo.json"
 WARM_UP, TIMED, ROUNDS = 2, 5, 5
 QUICK_WARM_UP, QUICK_TIMED, QUICK_ROUNDS = 1, 2, 1
+TRL_BATCH = 8  # DPOConfig's per_device_train_batch_size
 LR = {"lora": 1e-4, "full": 1e-5}
 BASELINES = {"default": ("TRL as it comes",), "tuned": ("TRL tuned",)}
 BASELINES["both"] = BASELINES["default"] + BASELINES["tuned"]
@@ -60,6 +61,9 @@ def arguments() -> argparse.Namespace:
     )
     add("--quick", action="store_true", help="one round, fewer and smaller steps")
     add("--rounds", type=int, help=f"processes of each side (default {ROUNDS}, quick 1)")
+    add(
+        "--steps", type=int, help=f"timed steps of a process (default {TIMED}, quick {QUICK_TIMED})"
+    )
     add("--model", default="smollm2-135m-instruct", help="a folder, a hub id or a .gguf file")
     add("--data", type=Path, help="pairs for W3; default: dpo_en_demo.json beside the project")
     add("--limit", type=float, default=4.0, help="GiB of memory for W6")
@@ -97,6 +101,8 @@ def race_all(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     renderer = Renderer(tokenizer, max_length=MAX_LENGTH, end_ids=ends)
     default = AdapterConfig()
     precision = args.precision or default_precision()
+    if precision == "pure" and "full" in args.adapter:
+        raise ValueError("pure bf16 is raced with LoRA only: Palate trains fp32 weights")
     races, details = [], []
     for adapter in args.adapter:
         base = Entry("palate", "", model, adapter, precision, LR[adapter], rank=default.rank)
@@ -120,7 +126,7 @@ def race_one(
     args: argparse.Namespace, processes: Processes, workload: Workload, renderer: Any, base: Entry
 ) -> tuple[Race, dict[str, Any]]:
     """One workload with one adapter: gate, tuning, rounds, figures."""
-    timed = QUICK_TIMED if args.quick else TIMED
+    timed = args.steps or (QUICK_TIMED if args.quick else TIMED)
     if args.quick and workload.quick_pairs:
         workload = replace(workload, pairs=workload.quick_pairs)
     data = args.data or (DATA if DATA.is_file() else None)
@@ -131,7 +137,8 @@ def race_one(
     say(f"{workload.name}, {workload.about} ({source}), {base.adapter}, {base.precision}")
     base = replace(base, course=str(path))
     part = workload.quick_part if args.quick else workload.part
-    other = replace(base, side="trl", pairs=part, batch=min(8, part or workload.pairs))
+    batch = min(TRL_BATCH, part or workload.pairs)
+    other = replace(base, side="trl", pairs=part, batch=batch, limit=memory_bound())
     gate = check_equal(processes, course, {"palate": base, "trl": other}, say)
     entries = {"Palate": base}
     for baseline in BASELINES[args.against]:
@@ -174,6 +181,15 @@ def default_precision() -> str:
     from palate.machine import fast_bf16
 
     return "mixed" if torch.cuda.is_available() or fast_bf16() else "fp32"
+
+
+def memory_bound() -> int | None:
+    """Bytes that TRL may take on a CPU: a batch that does not fit then fails by itself."""
+    import torch
+
+    from palate.machine import memory_limit
+
+    return None if torch.cuda.is_available() else int(0.9 * memory_limit())
 
 
 def machine() -> dict[str, Any]:
