@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.racing.course import Course, digest, read_course
+from benchmarks.racing.course import Course, Pair, digest, read_course
 from benchmarks.racing.duel import Failed, Processes, alternate, check_equal, same_tokens
 from benchmarks.racing.longest import longest
-from benchmarks.racing.ours import train
+from benchmarks.racing.ours import as_example, as_triple, train
 from benchmarks.racing.sample import Entry, Sample, read_entry, read_sample, write
 from benchmarks.racing.trl_side import Recorder, ordered, scale_body
 from benchmarks.racing.tuning import divisors, tuned
@@ -22,6 +22,7 @@ from tests.tiny import byte_tokenizer, save_tiny, tiny_model
 from torch.nn import functional
 
 from palate.tokens.render import Renderer
+from palate.tokens.tree import Branch
 
 SMALL = Workload("W0", "a small one", 2, (20, 7, 7), 12)
 
@@ -87,6 +88,15 @@ def test_our_side_counts_what_it_computes(course: Course, model: Path, tmp_path:
     assert sample.matmul_peak > 0
     assert not list(tmp_path.rglob("checkpoints")), "the last checkpoint is not raced"
     same_tokens(course, entry(model), sample)
+
+
+def test_pairs_with_other_masks_are_refused() -> None:
+    """A user turn inside an answer is not trained on by us, and would be by TRL."""
+    example = as_example(Pair((1, 2), (3, 4), (5,)), "x")
+    assert as_triple(example) == ([1, 2], [3, 4], [5])
+    first = Branch((1, 2, 3, 4), (False, False, True, False))
+    with pytest.raises(ValueError, match="whole answers"):
+        as_triple(replace(example, branches=(first, example.branches[1])))
 
 
 def test_entries_and_samples_come_back_from_their_files(tmp_path: Path) -> None:
