@@ -24,7 +24,7 @@ def trl_python(given: str | None, index: str | None, say: Say) -> str:
         return _interpreter(Path(given))
     import torch
 
-    from palate.model.gguf import cache_root
+    from palate.machine import cache_root
 
     name = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     folder = cache_root() / "race" / f"trl-{name}"

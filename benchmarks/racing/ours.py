@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ def main() -> None:
     entry = read_entry(Path(sys.argv[1]))
     limit_memory(entry.limit)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["PALATE_CACHE"] = folder  # the reference is computed, not found
         write(train(entry, read_course(Path(entry.course)), Path(folder)), Path(sys.argv[2]))
 
 
@@ -104,7 +103,8 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
     if entry.precision == "pure":
         make_pure(learner.policy.model)
     began = now(learner.policy.device)
-    split = make_split(config, learner, method, examples, "reference", Quiet())
+    with no_cache(folder):
+        split = make_split(config, learner, method, examples, "reference", Quiet())
     sample.reference_seconds = now(learner.policy.device) - began
     sample.reference_pairs = len(examples)
     if entry.gate is not None:
@@ -134,6 +134,17 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
         run_loop(task, resume=False, watch=Watcher(on_step=on_step))
     finish(sample, entry, course, config, learner, trainable(learner.policy))
     return sample
+
+
+@contextlib.contextmanager
+def no_cache(folder: Path) -> Iterator[None]:
+    """Inside, the reference is computed, not found."""
+    before = os.environ.get("PALATE_CACHE")
+    os.environ["PALATE_CACHE"] = str(folder)
+    yield
+    del os.environ["PALATE_CACHE"]
+    if before is not None:
+        os.environ["PALATE_CACHE"] = before
 
 
 def now(device: Any) -> float:

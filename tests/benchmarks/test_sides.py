@@ -86,6 +86,7 @@ def test_our_side_counts_what_it_computes(course: Course, model: Path, tmp_path:
     assert sample.reference_flops < sum(sample.flops) / 2
     assert sample.peak_bytes > 2**20
     assert sample.matmul_peak > 0
+    assert list(tmp_path.glob("reference/*/complete.json")), "the reference is computed anew"
     assert not list(tmp_path.rglob("checkpoints")), "the last checkpoint is not raced"
     same_tokens(course, entry(model), sample)
 
