@@ -231,7 +231,7 @@ def trainer_class(recorder: Recorder, reads_loss: bool) -> Any:
         def compute_loss(self, *args: Any, **named: Any) -> Any:
             out = super().compute_loss(*args, **named)
             if reads_loss:  # waits for the device, so only where nothing is timed
-                recorder.loss += float(out[0] if isinstance(out, tuple) else out)
+                recorder.loss += float((out[0] if isinstance(out, tuple) else out).detach())
             return out
 
     return Raced
