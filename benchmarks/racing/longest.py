@@ -36,7 +36,7 @@ def race_longest(
     for name, entry in entries.items():
 
         def fits(length: int, entry: Entry = entry) -> bool:
-            return _fits(processes, renderer, replace(entry, limit=limit), length)
+            return _fits(processes, renderer, replace(entry, limit=limit), length, say)
 
         found[name] = longest(fits)
         say(f"  {name}: {found[name] or 'less than 512'} tokens")
@@ -65,13 +65,14 @@ def longest(fits: Callable[[int], bool]) -> int:
     return good
 
 
-def _fits(processes: Processes, renderer: Any, entry: Entry, length: int) -> bool:
+def _fits(processes: Processes, renderer: Any, entry: Entry, length: int, say: Say) -> bool:
     pairs = generated(renderer, [(length - ANSWER, ANSWER, ANSWER)], 0)
     course = Course("W6", tuple(pairs), ((0,),), even=True)
     path = processes.folder / "longest.json"
     course.write(path)
     try:
         processes.run(replace(entry, course=str(path), warm_up=0))
-    except Failed:
+    except Failed as error:
+        say(f"  {entry.side} does not fit {length} tokens: {str(error).splitlines()[-1]}")
         return False
     return True
