@@ -78,6 +78,7 @@ def recipe(entry: Entry, course: Course, folder: Path) -> Any:
             "train": {
                 "batch_size": course.pairs_per_step,
                 "layout": entry.layout,
+                "order": "examples",
                 "eval_every": 0,
                 "save_every": 0,
                 "precision": "fp32" if entry.precision == "fp32" else "bf16",
@@ -92,7 +93,9 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
     from palate.model.adapters import trainable
     from palate.progress import Quiet
     from palate.train.loop import Split, Task, Watcher, run_loop
+    from palate.train.parallel import ALONE
     from palate.train.setup import make_split, set_up
+    from palate.train.trial import settle
 
     config = recipe(entry, course, folder)
     config.folder.mkdir()
@@ -102,9 +105,11 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
     learner = set_up(config, config.folder, False, Quiet())
     if entry.precision == "pure":
         make_pure(learner.policy.model)
+    chosen = (method, params)
+    budget = settle(config, config.folder, learner, chosen, examples, Quiet(), ALONE)
     began = now(learner.policy.device)
     with no_cache(folder):
-        split = make_split(config, learner, method, examples, "reference", Quiet())
+        split = make_split(config, learner, method, examples, "reference", Quiet(), budget.first)
     sample.reference_seconds = now(learner.policy.device) - began
     sample.reference_pairs = len(examples)
     if entry.gate is not None:
@@ -129,9 +134,11 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
         lr=learner.lr,
         seed=config.seed,
         folder=config.folder,
+        budget=budget,
     )
     with contextlib.suppress(_Finished):
         run_loop(task, resume=False, watch=Watcher(on_step=on_step))
+    sample.facts["tokens_per_microbatch"] = budget.first
     finish(sample, entry, course, config, learner, trainable(learner.policy))
     return sample
 
@@ -219,14 +226,13 @@ def finish(
     sample.reference_flops = forward_flops(anatomy, everything)
     dtype = torch.float32 if entry.precision == "fp32" else torch.bfloat16
     sample.matmul_peak = measure_peak(dtype, str(device), budget=2.0)
-    sample.facts = {
+    sample.facts |= {
         "palate": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "device": plan.device,
         "layout": plan.layout,
         "layout_reason": plan.layout_reason,
-        "tokens_per_microbatch": plan.tokens_per_microbatch,
         "threads": torch.get_num_threads(),
         "trained": sum(w.numel() for w in weights.values()),
     }
