@@ -68,6 +68,7 @@ def arguments() -> argparse.Namespace:
     add("--data", type=Path, help="pairs for W3; default: dpo_en_demo.json beside the project")
     add("--limit", type=float, default=4.0, help="GiB of memory for W6")
     add("--batch", type=int, help="pairs in a micro-batch of tuned TRL; default: searched")
+    add("--tokens", type=int, help="unique tokens of our micro-batch; default: what a run settles")
     add("--trl-env", help="folder of an environment that has TRL")
     add("--torch-index", help="where pip finds torch for TRL's environment")
     add("--out", type=Path, help="JSON file for everything that was measured")
@@ -135,7 +136,7 @@ def race_one(
     course.write(path)
     source = data.name if data and workload.lengths is None else "generated text"
     say(f"{workload.name}, {workload.about} ({source}), {base.adapter}, {base.precision}")
-    base = replace(base, course=str(path))
+    base = replace(base, course=str(path), tokens=args.tokens)
     part = workload.quick_part if args.quick else workload.part
     batch = min(TRL_BATCH, part or workload.pairs)
     other = replace(base, side="trl", pairs=part, batch=batch, limit=memory_bound())

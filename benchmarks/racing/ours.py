@@ -78,6 +78,7 @@ def recipe(entry: Entry, course: Course, folder: Path) -> Any:
             "train": {
                 "batch_size": course.pairs_per_step,
                 "layout": entry.layout,
+                "tokens_per_microbatch": entry.tokens or "auto",
                 "order": "examples",
                 "eval_every": 0,
                 "save_every": 0,

@@ -19,7 +19,7 @@ class Entry:
     not the ln 2 that any two programs agree on. `pairs` cuts every step to
     its first pairs, `steps` the course to its first steps. `rank` and `alpha` are the
     adapter's. `limit` bounds the process's memory in bytes. `layout` is the recipe's
-    `train.layout`, of our side only.
+    `train.layout` and `tokens` its `train.tokens_per_microbatch`, of our side only.
 
     Of the other side only: `batch` pairs in a micro-batch, `checkpointing`, `precompute` the
     reference, `tuned` allocator, threads and order.
@@ -39,6 +39,7 @@ class Entry:
     steps: int | None = None
     limit: int | None = None
     layout: str = "auto"
+    tokens: int | None = None
     batch: int = 8
     checkpointing: bool = True
     precompute: bool = False
