@@ -237,9 +237,8 @@ class TrainConfig(Section):
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
     parallel: Literal["auto", "ddp", "fsdp"] = Field(
         "auto",
-        description="How several processes that torchrun started train one model: `ddp` keeps all "
-        "weights on each, `fsdp` divides them; `auto` is `ddp`, and nothing in one process. The "
-        "result is the same to rounding.",
+        description="How several processes of torchrun's train one model, to the same result: "
+        "`ddp` keeps all weights on each, `fsdp` divides them; `auto` is `ddp`.",
     )
     attention: Literal["auto", "tiled", "varlen", "flex"] = Field(
         "auto",
