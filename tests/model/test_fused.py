@@ -55,7 +55,8 @@ def forest() -> Forest:
     for _ in range(2):
         prompt = shared + tokens(12)
         for size in (9, 14):
-            branches.append(Branch(prompt + tokens(size), [False] * 42 + [True] * size))
+            mask = [False] * 42 + [True] * size
+            branches += [Branch(prompt + tokens(size), mask)]
     return build_forest(branches)
 
 

@@ -129,20 +129,20 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     from palate.losses.registry import find
     from palate.machine import taken_memory
     from palate.model import cost
+    from palate.model.fused import may_fuse
     from palate.model.load import load_config_only
     from palate.model.memory import ALLOWANCE, memory
     from palate.model.nf4 import require_nf4
     from palate.tokens.sampler import Sampler
-    from palate.train.budget import decide
+    from palate.train.budget import decide, enough_on
 
     if config.model.quantize == "nf4":
         require_nf4()
     method, _ = find(config.method)
     train, heldout, funnel = _rendered(config, method)
     trust = config.model.trust_remote_code
-    anatomy = cost.anatomy_of(
-        load_config_only(config.model.path, trust_remote_code=trust), trust_remote_code=trust
-    )
+    sizes = load_config_only(config.model.path, trust_remote_code=trust)
+    anatomy = cost.anatomy_of(sizes, trust_remote_code=trust)
     share = config.train.layout != "plain"
     sampler = Sampler.over(train, config.train.batch_size, config.seed, config.train.order)
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
@@ -155,10 +155,24 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         precision=precision,
         live_reference=live,
         in_4_bits=config.model.quantize == "nf4",
+        fused=share
+        and precision == "bf16"
+        and health.device == "cpu"
+        and config.model.quantize == "none"
+        and may_fuse(sizes),
     )
     room = None if health.memory_free is None else health.memory_free + taken_memory()
     wanted = config.train.tokens_per_microbatch
-    decision = decide(wanted, train, sampler, steps, share=share, need=need, room=room)
+    decision = decide(
+        wanted,
+        train,
+        sampler,
+        steps,
+        share=share,
+        need=need,
+        room=room,
+        enough=enough_on(health.device),
+    )
     budget = decision.tokens
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = cost.Work()

@@ -57,6 +57,20 @@ def fuse(model: nn.Module) -> int:
     return fused
 
 
+def may_fuse(config: Any) -> bool:
+    """Whether the layers of the model that a transformers config describes can be fused here."""
+    text = config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    widths = (text.hidden_size, getattr(text, "intermediate_size", 1))
+    return (
+        text.model_type in {"llama", "mistral", "qwen2"}
+        and getattr(text, "hidden_act", "") == "silu"
+        and head % _HEAD == 0
+        and all(width % _WIDTH == 0 for width in widths)
+        and native().library is not None
+    )
+
+
 def _eligible(layer: Any) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]

@@ -62,13 +62,16 @@ def memory(
     *,
     live_reference: bool,
     in_4_bits: bool = False,
+    fused: bool = False,
 ) -> Memory:
     """Bytes by purpose, at the largest micro-batch.
 
     With an adapter in bf16 the frozen matrices are kept in bf16 only, and a tied head gets a
     bf16 copy of its own. Full training in bf16 keeps fp32 weights, and their bf16 copies
     while a micro-batch is computed. A live reference beside full training is a second model.
-    In 4 bits the body is neither of these, but codes and scales (`palate.model.nf4`).
+    In 4 bits the body is neither of these, but codes and scales (`palate.model.nf4`). `fused`
+    layers (`palate.model.fused`) keep less, and their head no logits: a copy of its matrix, and
+    of each scored row an fp32 vector.
     """
     lora, bf16 = adapter.kind == "lora", precision == "bf16"
     matrices = anatomy.body + anatomy.head
@@ -85,13 +88,24 @@ def memory(
         copies=copies,
         trained=trained * (_TRAINED_BYTES + (4 if lora else 0)),
         reference=frozen_fp32 + copies if live_reference and not lora else 0,
-        activations=activations(anatomy, largest, precision, lora=lora),
-        logits=int(LOGITS_COPIES * min(4 * largest.scored * anatomy.vocabulary, LOGITS_BUDGET)),
+        activations=activations(anatomy, largest, precision, lora=lora, fused=fused),
+        logits=_head(anatomy, largest, lora=lora, fused=fused),
         last=max(4 * anatomy.parameters, 8 * trained),
     )
 
 
-def activations(anatomy: Anatomy, work: Work, precision: Precision, *, lora: bool) -> int:
+def _head(anatomy: Anatomy, work: Work, *, lora: bool, fused: bool) -> int:
+    """Bytes of the head at its peak."""
+    if not fused:
+        logits = int(4 * work.scored * anatomy.vocabulary)
+        return LOGITS_COPIES * min(logits, LOGITS_BUDGET)
+    matrix = anatomy.vocabulary * anatomy.width
+    return int(4 * 3 * work.scored * anatomy.width) + 2 * matrix + (0 if lora else 4 * matrix)
+
+
+def activations(
+    anatomy: Anatomy, work: Work, precision: Precision, *, lora: bool, fused: bool = False
+) -> int:
     """Bytes that a forward pass keeps for the backward one.
 
         L · T · [n·D + c·(m·D + 2·a + 2·k + 4·I)]
@@ -101,10 +115,13 @@ def activations(anatomy: Anatomy, work: Work, precision: Precision, *, lora: boo
     own weights are trained its normalised value too (n = 8 or 16); the matrix products keep
     their inputs, of which bf16 makes a copy for each of q, k, v, gate and up (m = 5, else 2);
     queries and the attention's output 2·a; keys and values 2·k, however many segments read them;
-    the gated feed-forward 4·I.
+    the gated feed-forward 4·I. Fused layers keep two fp32 sums (n = 8), bf16 copies of what the
+    products read (m = 2), and of the feed-forward the two products and their gated result, 3·I.
     """
     c, m = (2, 5) if precision == "bf16" else (4, 2)
-    n = 8 if lora else 16
+    n, gated = (8 if lora else 16), 4
+    if fused:
+        m, n, gated = 2, 8, 3
     D, a, k, inner = anatomy.width, anatomy.attention, anatomy.keys, anatomy.inner  # noqa: N806
-    token = n * D + c * (m * D + 2 * a + 2 * k + 4 * inner)
+    token = n * D + c * (m * D + 2 * a + 2 * k + gated * inner)
     return int(anatomy.layers * work.computed * token)

@@ -22,14 +22,18 @@ from palate.tokens.sampler import Sampler, computed_tokens, cut
 from palate.train.folder import Lowered, Plan
 
 # The budgets that `auto` chooses among: powers of two, so that two runs on one machine agree
-# although its free memory is never twice the same. More than 8,192 tokens at once make no step
-# faster that we have measured (docs/performance.md).
+# although its free memory is never twice the same.
 CHOICES = (8192, 4096, 2048, 1024, 512, 256)
-# Share of the room that a prediction may fill; predictions are within 15 % (docs/performance.md).
+# Enough for a CPU's matrix products: there a larger budget costs memory and gains nothing, unless
+# a smaller one would tear apart what shares a beginning and compute more than `TORN` of it twice.
+ENOUGH_ON_CPU, TORN = 2048, 1.03
+# Share of the room that a prediction may fill.
 MARGIN = 0.85
 # Steps that are cut to find the largest micro-batch; of longer runs, so many evenly spaced ones.
 _STEPS_LOOKED_AT = 1000
-# Of these, by tokens, the one that needs the most memory is the largest.
+# Steps that are cut at each choice to see what a smaller budget tears apart.
+_STEPS_COUNTED = 20
+# Of the micro-batches, by tokens, the one that needs the most memory is the largest.
 _CANDIDATES = 8
 
 
@@ -86,18 +90,43 @@ def decide(
     share: bool,
     need: Callable[[Work], Memory],
     room: int | None,
+    enough: int = CHOICES[0],
 ) -> Decision:
     """The largest budget whose largest micro-batch fits; a number in the recipe is a ceiling.
 
-    Where not even one example alone fits, the decision for that (`fits` is False then).
+    `auto` begins at `enough` tokens, or more where that would tear apart what is shared. Where
+    not even one example alone fits, the decision for that (`fits` is False then).
     """
-    ceiling = CHOICES[0] if wanted == "auto" else wanted
+    ceiling = wanted
+    if ceiling == "auto":
+        ceiling = _untorn(examples, sampler, steps, enough, share=share)
     for tokens in (ceiling, *(c for c in CHOICES if c < ceiling)):
         rows, work = largest_microbatch(examples, sampler, steps, tokens, share=share, need=need)
         found = Decision(tokens, tuple(rows), need(work), room)
         if found.fits or len(rows) == 1:
             break
     return found
+
+
+def _untorn(
+    examples: Sequence[Rendered], sampler: Sampler, steps: int, enough: int, *, share: bool
+) -> int:
+    """The smallest choice from `enough` on that computes hardly more than the largest would."""
+    looked_at = sorted({i * steps // _STEPS_COUNTED for i in range(_STEPS_COUNTED)})
+    drawn = [sampler.batch(step) for step in looked_at]
+
+    def tokens(budget: int) -> int:
+        parts = (part for rows in drawn for part in cut(examples, rows, budget, share=share))
+        return sum(computed_tokens(examples, part, share=share) for part in parts)
+
+    fewest = tokens(CHOICES[0])
+    from_enough = [choice for choice in reversed(CHOICES) if choice >= enough]
+    return next(c for c in from_enough if c == CHOICES[0] or tokens(c) <= TORN * fewest)
+
+
+def enough_on(device: str) -> int:
+    """Tokens beyond which a larger micro-batch makes no step faster on this device."""
+    return ENOUGH_ON_CPU if device == "cpu" else CHOICES[0]
 
 
 def largest_microbatch(

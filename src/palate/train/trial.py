@@ -28,7 +28,7 @@ from palate.model.policy import Policy
 from palate.progress import Reporter
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
-from palate.train.budget import Budget, Decision, decide, room_on
+from palate.train.budget import Budget, Decision, decide, enough_on, room_on
 from palate.train.folder import write_plan
 from palate.train.parallel import ALONE, Ranks
 from palate.train.reference import LiveReference
@@ -83,11 +83,21 @@ def _tried(
         precision=learner.plan.precision,
         live_reference=method.reference and train.reference == "live",
         in_4_bits=config.model.quantize == "nf4",
+        fused=learner.policy.fused > 0,
     )
     room = room_on(learner.policy.device)
     wanted = train.tokens_per_microbatch
     while True:
-        found = decide(wanted, examples, sampler, steps, share=share, need=need, room=room)
+        found = decide(
+            wanted,
+            examples,
+            sampler,
+            steps,
+            share=share,
+            need=need,
+            room=room,
+            enough=enough_on(learner.plan.device),
+        )
         _tell(found, train.tokens_per_microbatch, say)
         failed = attempt(config, learner, chosen, examples, found.largest)
         if failed is None:
