@@ -119,13 +119,3 @@ def test_the_cut_bounds_the_largest_micro_batch() -> None:
 
 def test_the_peak_is_a_plausible_number() -> None:
     assert 1e7 < measure_peak(torch.float32, budget=0.05) < 1e15
-
-
-def test_a_base_in_4_bits() -> None:
-    # Half a byte, 1/64 and 4/(64·256) of one for each of the 600 weights of the body: 309 bytes,
-    # instead of 4 or 2 a weight; the rest as without.
-    lora = AdapterConfig(rank=2)
-    narrow = cost.memory(SMALL, Work(), lora, "bf16", live_reference=False, in_4_bits=True)
-    assert (narrow.weights, narrow.copies) == (1600, 309 + 2 * 80)
-    wide = cost.memory(SMALL, Work(), lora, "fp32", live_reference=False, in_4_bits=True)
-    assert (wide.weights, wide.copies) == (4 * (1000 - 600), 309)

@@ -9,7 +9,7 @@ from tests.model.test_varlen import gradients, tensors
 
 from palate.model.attention import tree_attention
 from palate.model.flex import BLOCK, flex_tree_attention, plan_flex, visible_by_block
-from palate.tokens.tree import Forest
+from palate.tokens.tree import Branch, Forest, build_forest
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +58,13 @@ def test_the_block_mask_is_the_tree(seed: int, window: int | None) -> None:
             into[row, table[0, 0, row, : int(number[0, 0, row])].long()] = True
     assert torch.equal(full, counts == BLOCK**2)
     assert torch.equal(partial | full, counts > 0)
-    if window is None:
-        assert bool(full.any())
+
+
+def test_blocks_that_are_seen_as_a_whole_need_no_mask() -> None:
+    forest = build_forest([Branch(list(range(3 * BLOCK)), [False] + [True] * (3 * BLOCK - 1))])
+    mask = plan_flex(forest, None)
+    assert mask.full_kv_num_blocks is not None
+    assert mask.full_kv_num_blocks[0, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("window", [None, 5, 100])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ CONFIGS = {
 
 def model_of(family: str) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[family])
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.model.native.needs import needs_native
 from tests.model.test_cost import SMALL
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -13,6 +14,7 @@ from palate.config import AdapterConfig
 from palate.model import memory as room
 from palate.model.adapters import attach
 from palate.model.cost import Anatomy, Matrix, Work, anatomy_of, work_of
+from palate.model.fused import fuse
 from palate.model.head import LOGITS_BUDGET
 from palate.model.load import to_compute
 from palate.model.memory import activations, memory
@@ -91,6 +93,30 @@ def test_activations_are_what_autograd_keeps(kind: Any, precision: Any, layout: 
     assert three - one == pytest.approx(expected, rel=0.03 if layout == "tree" else 0.12)
 
 
+@needs_native
+def test_fused_layers_keep_what_the_formula_says() -> None:
+    models = {}
+    for layers in (1, 3):
+        model = llama(layers)
+        attach(model, AdapterConfig(rank=2), 0)
+        to_compute(model, "bf16")
+        assert fuse(model) == layers
+        models[layers] = kept(model, "bf16", "tree")
+    work = models[1][1]
+    expected = activations(anatomy_of(llama(2).config), work, "bf16", lora=True, fused=True)
+    assert models[3][0] - models[1][0] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_fused_head_keeps_no_logits() -> None:
+    # 5 rows of 8 in fp32, three times; the matrix [10, 8] turned, in bf16; its gradient in fp32.
+    work = Work(scored=5)
+    lora = memory(SMALL, work, AdapterConfig(), "bf16", live_reference=False, fused=True)
+    assert lora.logits == 4 * 3 * 5 * 8 + 2 * 80
+    full = AdapterConfig(kind="full")
+    trained = memory(SMALL, work, full, "bf16", live_reference=False, fused=True)
+    assert trained.logits == lora.logits + 4 * 80
+
+
 def test_memory_of_lora_in_bf16() -> None:
     # Frozen: 1000 − 600 weights stay fp32 (the head is tied to the embedding), and the body and
     # a copy of the head are bf16: 2·(600 + 80). LoRA of rank 2 on one 8×16 layer: 48 weights,
@@ -126,3 +152,13 @@ def test_an_untied_head_is_frozen_in_bf16_too() -> None:
     untied = Anatomy(1000, 600, 10, 8, False, 2, 8, 4, 16)
     found = memory(untied, Work(), AdapterConfig(), "bf16", live_reference=False)
     assert found.weights == 4 * (1000 - 600 - 80)
+
+
+def test_a_base_in_4_bits() -> None:
+    # Half a byte, 1/64 and 4/(64·256) of one for each of the 600 weights of the body: 309 bytes,
+    # instead of 4 or 2 a weight; the rest as without.
+    lora = AdapterConfig(rank=2)
+    narrow = memory(SMALL, Work(), lora, "bf16", live_reference=False, in_4_bits=True)
+    assert (narrow.weights, narrow.copies) == (1600, 309 + 2 * 80)
+    wide = memory(SMALL, Work(), lora, "fp32", live_reference=False, in_4_bits=True)
+    assert (wide.weights, wide.copies) == (4 * (1000 - 600), 309)
