@@ -19,7 +19,8 @@ def weight() -> Tensor:
 def guarded(fused: bool) -> tuple[Guard, Tensor]:
     """The fused kernel of a CPU keeps the contract of the GPU's."""
     at = weight()
-    return Guard(torch.optim.AdamW([at], lr=0.1, fused=fused, foreach=not fused)), at
+    adamw = torch.optim.AdamW([at], lr=0.1, fused=fused, foreach=not fused)
+    return Guard(adamw, deferred=fused), at
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -74,6 +74,7 @@ def examine(config: RunConfig | None = None) -> Health:
     machine = describe()  # tunes the allocator: before the first large tensor
     import torch
 
+    from palate.model.native.build import native
     from palate.model.peak import measure_peak
     from palate.train.setup import pick_device, pick_precision
 
@@ -98,6 +99,7 @@ def examine(config: RunConfig | None = None) -> Health:
         ("disk free", _gib(disk)),
         ("allocator", machine.allocator),
         ("threads", f"{threads()}, {machine.openmp}"),
+        ("kernels", native().reason),
         ("devices", ", ".join(_devices())),
         ("would use", f"{device}, computing in {precision}"),
         *((f"peak {name}", f"{peak / 1e9:,.0f} GFLOP/s measured") for name, peak in peaks.items()),
@@ -106,6 +108,10 @@ def examine(config: RunConfig | None = None) -> Health:
     ]
     fast = fast_bf16() or not device.startswith("cpu")
     warnings = complaints(memory_free, disk, fast, machine.allocator)
+    if native().library is None and "amx_bf16" in machine.features:
+        warnings.append(
+            f"{native().reason}: CPU steps take several times longer; install one (apt install g++)"
+        )
     return Health(rows, warnings, memory_free, disk, device, precision, peaks)
 
 

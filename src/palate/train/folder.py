@@ -86,6 +86,8 @@ class Plan:
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Plan:
         """From its JSON form; `TypeError` for keys that are not its."""
+        if not isinstance(raw, dict):
+            raise TypeError("not a mapping")
         lowered = tuple(Lowered(**event) for event in raw.get("lowered", ()))
         return cls(**{**raw, "lowered": lowered})
 

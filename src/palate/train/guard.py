@@ -26,10 +26,11 @@ class _Check:
 class Guard:
     """Takes the optimizer's steps, those that are finite."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, *, deferred: bool | None = None) -> None:
         self.optimizer = optimizer
-        weights = (weight for group in optimizer.param_groups for weight in group["params"])
-        self.deferred = bool(optimizer.defaults.get("fused")) and all(w.is_cuda for w in weights)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        can = bool(optimizer.defaults.get("fused"))
+        self.deferred = can and all(w.is_cuda for w in weights) if deferred is None else deferred
         self._waiting: _Check | None = None
 
     def step(self, loss: Tensor, norm: Tensor, rows: Sequence[int]) -> None:

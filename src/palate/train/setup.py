@@ -16,6 +16,7 @@ from palate.losses.registry import Method
 from palate.machine import cache_root, fast_bf16, threads, tune_allocator
 from palate.model.adapters import as_reference, attach, trainable
 from palate.model.load import load_config_only, load_tokenizer, to_compute
+from palate.model.native.build import native
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
 from palate.progress import Reporter
@@ -72,6 +73,7 @@ def set_up(
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
+    facts["kernels"] = f"{policy.fused} fused layers, {native().reason}"
     if ranks.is_main:
         write_plan(folder, plan)
         write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
