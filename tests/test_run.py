@@ -452,7 +452,7 @@ def test_a_crash_after_training_is_continued_without_repeating_lines(
 def test_a_crash_before_training_is_continued(
     tmp_path: Path, model: Path, pairs: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for crash in ("_snapshot", "make_split", "sample_answers", "run_loop"):
+    for crash in ("_freeze", "make_split", "sample_answers", "run_loop"):
         config = recipe(model, pairs, tmp_path / crash)
 
         def broken(*_: Any, **__: Any) -> Any:

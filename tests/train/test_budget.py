@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from palate.model.cost import Work
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
 from palate.tokens.tree import Branch
-from palate.train.budget import CHOICES, MARGIN, Budget, Decision, decide, largest_microbatch
+from palate.train.budget import (
+    CHOICES,
+    MARGIN,
+    Budget,
+    Decision,
+    decide,
+    enough_on,
+    largest_microbatch,
+)
 from palate.train.folder import Lowered, Plan
 
 
@@ -53,6 +62,30 @@ def test_auto_takes_the_most_that_fits() -> None:
     found = decided("auto", int(12_900 / MARGIN) - 1)
     assert (found.tokens, len(found.largest), found.memory.total) == (1024, 25, 10_100)
     assert found.fits
+
+
+def test_auto_is_enough_unless_that_tears_apart_what_is_shared() -> None:
+    loose = [example(i) for i in range(64)]
+    trunk = list(range(1000, 2500))
+    sides = [
+        tuple(
+            Branch([*trunk, *[i + 10] * 60, *[k] * 50], [False] * 1560 + [True] * 50)
+            for k in (1, 2)
+        )
+        for i in range(16)
+    ]
+    under_one_trunk = [Rendered(str(i), 1560, pair) for i, pair in enumerate(sides)]
+
+    def found(examples: list[Rendered], enough: int) -> int:
+        sampler = Sampler(len(examples), 16, seed=0)
+        room: dict[str, Any] = {"share": True, "need": need, "room": None}
+        return decide("auto", examples, sampler, 1, **room, enough=enough).tokens
+
+    assert found(loose, 2048) == 2048
+    assert found(loose, CHOICES[0]) == CHOICES[0]
+    # All at once 1500 + 16 · 160 = 4060 tokens: in 4096 with one trunk, in 2048 with six.
+    assert found(under_one_trunk, 2048) == 4096
+    assert (enough_on("cpu"), enough_on("cuda:0")) == (2048, CHOICES[0])
 
 
 def test_a_number_is_a_ceiling() -> None:

@@ -20,6 +20,7 @@ from palate.machine import ran_out_of_memory
 from palate.model.adapters import trainable
 from palate.train.budget import Budget
 from palate.train.folder import Lowered, Plan, read_plan, write_plan
+from palate.train.guard import Guard
 from palate.train.loop import Task, Watcher, run_loop
 from palate.train.retry import DoesNotFit, within_budget
 
@@ -78,8 +79,10 @@ def one_step(task: Task, at: int | None = None, error: BaseException = WORDS[0])
     rows = looping.sampler_of(task).batch(0)
     optimizer = Still(list(weights.values()), lr=0.0)
     watch = Watcher(on_note=notes.append)
+    tokens = task.budget.at(0)
+    ready = looping._Ready(rows, tokens, looping._batches(task, task.train, rows, tokens))
     calm = replace(task, optim=task.optim.model_copy(update={"clip": None}))
-    step = (calm, 0, rows, weights, optimizer, state, watch)
+    step = (calm, 0, ready, weights, Guard(optimizer), state, watch)
     if at is None:
         result, _ = looping._optimizer_step(*step)
     else:
@@ -98,7 +101,7 @@ def test_the_gradient_is_that_of_an_undisturbed_step(
         make_task(tmp_path / name, kind="full", batch_size=8, tokens_per_microbatch=50)
         for name in ("calm", "shaken")
     )
-    parts = looping._pack(calm, calm.train, looping.sampler_of(calm).batch(0), 50)
+    parts = looping._batches(calm, calm.train, looping.sampler_of(calm).batch(0), 50)
     assert len(parts) == 4
     assert all(len(part.rows) > 1 for part in parts)
     grads, result, _ = one_step(calm)
@@ -187,7 +190,7 @@ def backward_passes(folder: Path, steps: int) -> int:
     """Micro-batches of the first steps under the budget of 80."""
     task = make_task(folder, tokens_per_microbatch=80)
     sampler = looping.sampler_of(task)
-    return sum(len(looping._pack(task, task.train, sampler.batch(k), 80)) for k in range(steps))
+    return sum(len(looping._batches(task, task.train, sampler.batch(k), 80)) for k in range(steps))
 
 
 def torch_load(folder: Path) -> dict[str, Tensor]:
@@ -235,6 +238,6 @@ def test_what_failed_is_let_go_before_the_step_begins_again(tmp_path: Path) -> N
         return len(held)
 
     def make(tokens: int) -> Any:
-        return looping._pack(task, task.train, rows, tokens)
+        return looping._batches(task, task.train, rows, tokens)
 
     assert within_budget(0, task.budget, make, compute, [], lambda _: None) >= 2

@@ -18,7 +18,7 @@ from palate.config import RunConfig
 from palate.losses.registry import METHODS
 from palate.model.adapters import trainable
 from palate.progress import Quiet
-from palate.train.budget import CHOICES
+from palate.train.budget import CHOICES, ENOUGH_ON_CPU
 from palate.train.folder import Lowered, read_plan, write_plan
 from palate.train.retry import DoesNotFit
 from palate.train.setup import Learner, set_up
@@ -74,7 +74,7 @@ def test_the_budget_is_written_and_found_again(
     budget = settle(config, tmp_path, learner, DPO, EXAMPLES, Quiet())
     plan = read_plan(tmp_path)
     assert plan is not None
-    assert plan.tokens_per_microbatch == budget.first == CHOICES[0]
+    assert plan.tokens_per_microbatch == budget.first == ENOUGH_ON_CPU
     budget.lower(3, 100)
     plan = read_plan(tmp_path)
     assert plan is not None
@@ -173,4 +173,4 @@ def test_a_plan_that_is_not_settled_is_settled_on_resume(model: Path, tmp_path: 
     learner = learn(config, tmp_path)
     write_plan(tmp_path, learner.plan)
     again = set_up(config, tmp_path, True, Quiet())
-    assert settle(config, tmp_path, again, DPO, EXAMPLES, Quiet()).first == CHOICES[0]
+    assert settle(config, tmp_path, again, DPO, EXAMPLES, Quiet()).first == ENOUGH_ON_CPU

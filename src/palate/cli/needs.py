@@ -11,7 +11,7 @@ from palate.cli.health import GIB, TIGHT, Health
 from palate.config import RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from palate.losses.registry import Method
     from palate.model.cost import Anatomy, RunWork, Work
@@ -121,6 +121,27 @@ class Needs:
         return {**asdict(self), **total, **derived}
 
 
+def _need(
+    config: RunConfig, health: Health, sizes: Any, anatomy: Anatomy, method: Method
+) -> Callable[[Work], Memory]:
+    """The memory of a micro-batch, with weights and layers in the form that the run keeps them."""
+    from palate.model.fused import may_fuse
+    from palate.model.memory import memory
+
+    precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
+    in_4_bits = config.model.quantize == "nf4"
+    on_cpu = precision == "bf16" and health.device == "cpu" and config.train.layout != "plain"
+    return partial(
+        memory,
+        anatomy,
+        adapter=config.adapter,
+        precision=precision,
+        live_reference=config.train.reference == "live" and method.reference,
+        in_4_bits=in_4_bits,
+        fused=on_cpu and not in_4_bits and may_fuse(sizes),
+    )
+
+
 def estimate(config: RunConfig, health: Health) -> Needs:
     """Prepare and render the data, lay out the steps, and do the sums.
 
@@ -129,9 +150,8 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     from palate.losses.registry import find
     from palate.machine import taken_memory
     from palate.model import cost
-    from palate.model.fused import may_fuse
     from palate.model.load import load_config_only
-    from palate.model.memory import ALLOWANCE, memory
+    from palate.model.memory import ALLOWANCE
     from palate.model.nf4 import require_nf4
     from palate.tokens.sampler import Sampler
     from palate.train.budget import decide, enough_on
@@ -148,31 +168,11 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
     precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
     live = config.train.reference == "live" and method.reference
-    need = partial(
-        memory,
-        anatomy,
-        adapter=config.adapter,
-        precision=precision,
-        live_reference=live,
-        in_4_bits=config.model.quantize == "nf4",
-        fused=share
-        and precision == "bf16"
-        and health.device == "cpu"
-        and config.model.quantize == "none"
-        and may_fuse(sizes),
-    )
     room = None if health.memory_free is None else health.memory_free + taken_memory()
-    wanted = config.train.tokens_per_microbatch
-    decision = decide(
-        wanted,
-        train,
-        sampler,
-        steps,
-        share=share,
-        need=need,
-        room=room,
-        enough=enough_on(health.device),
-    )
+    wanted, enough = config.train.tokens_per_microbatch, enough_on(health.device)
+    need = _need(config, health, sizes, anatomy, method)
+    sizing: dict[str, Any] = {"share": share, "need": need, "room": room, "enough": enough}
+    decision = decide(wanted, train, sampler, steps, **sizing)
     budget = decision.tokens
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = cost.Work()
