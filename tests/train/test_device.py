@@ -11,9 +11,10 @@ from tests.model.kernel_doubles import random_forest, use_doubles
 from tests.tiny import tiny_model
 
 from palate.config import ConfigError, RunConfig, build_config
-from palate.model.cost import activations, anatomy_of, work_of
+from palate.model.cost import anatomy_of, work_of
 from palate.model.head import LOGITS_BUDGET
 from palate.model.kernels import KERNELS, Choice
+from palate.model.memory import activations
 from palate.model.policy import Policy
 from palate.progress import Quiet
 from palate.train import device as devices
@@ -100,7 +101,9 @@ def test_auto_recomputes_exactly_the_forests_that_do_not_fit(
 ) -> None:
     small, large = random_forest(0), random_forest(1, longest=60)
     anatomy = anatomy_of(tiny_model().config)
-    needed = [activations(anatomy, work_of(forest), "fp32") for forest in (small, large)]
+    needed = [
+        activations(anatomy, work_of(forest), "fp32", lora=False) for forest in (small, large)
+    ]
     assert needed[0] < needed[1]
     trained = sum(p.numel() for p in tiny_model().parameters())
     room = (needed[0] + needed[1]) / 2

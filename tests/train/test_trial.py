@@ -140,7 +140,7 @@ def test_where_the_kernel_would_kill_the_budget_is_split_beforehand(
         def __init__(self, total: float) -> None:
             self.total = total
 
-    monkeypatch.setattr(trying, "memory", lambda _, work, **__: Predicted(work.unique))
+    monkeypatch.setattr("palate.train.budget.memory", lambda _, work, **__: Predicted(work.unique))
     monkeypatch.setattr(trying, "room_on", lambda _: 100)
     monkeypatch.setattr("palate.train.budget.CHOICES", (80, 40))
     monkeypatch.setattr("palate.train.budget.MARGIN", 0.5)

@@ -110,7 +110,7 @@ def examine(config: RunConfig | None = None) -> Health:
     warnings = complaints(memory_free, disk, fast, machine.allocator)
     if native().library is None and "amx_bf16" in machine.features:
         warnings.append(
-            f"{native().reason}: CPU steps take several times longer; install one (apt install g++)"
+            f"no compiled kernels, CPU steps take several times longer: {native().reason}"
         )
     return Health(rows, warnings, memory_free, disk, device, precision, peaks)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.health import GIB, TIGHT, Health
 from palate.config import RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from palate.losses.registry import Method
     from palate.model.cost import Anatomy, RunWork, Work
@@ -121,27 +120,6 @@ class Needs:
         return {**asdict(self), **total, **derived}
 
 
-def _need(
-    config: RunConfig, health: Health, sizes: Any, anatomy: Anatomy, method: Method
-) -> Callable[[Work], Memory]:
-    """The memory of a micro-batch, with weights and layers in the form that the run keeps them."""
-    from palate.model.fused import may_fuse
-    from palate.model.memory import memory
-
-    precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
-    in_4_bits = config.model.quantize == "nf4"
-    on_cpu = precision == "bf16" and health.device == "cpu" and config.train.layout != "plain"
-    return partial(
-        memory,
-        anatomy,
-        adapter=config.adapter,
-        precision=precision,
-        live_reference=config.train.reference == "live" and method.reference,
-        in_4_bits=in_4_bits,
-        fused=on_cpu and not in_4_bits and may_fuse(sizes),
-    )
-
-
 def estimate(config: RunConfig, health: Health) -> Needs:
     """Prepare and render the data, lay out the steps, and do the sums.
 
@@ -150,11 +128,12 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     from palate.losses.registry import find
     from palate.machine import taken_memory
     from palate.model import cost
+    from palate.model.fused import may_fuse, suits
     from palate.model.load import load_config_only
     from palate.model.memory import ALLOWANCE
     from palate.model.nf4 import require_nf4
     from palate.tokens.sampler import Sampler
-    from palate.train.budget import decide, enough_on
+    from palate.train.budget import decide, enough_on, need_of
 
     if config.model.quantize == "nf4":
         require_nf4()
@@ -167,10 +146,11 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     sampler = Sampler.over(train, config.train.batch_size, config.seed, config.train.order)
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
     precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
-    live = config.train.reference == "live" and method.reference
     room = None if health.memory_free is None else health.memory_free + taken_memory()
     wanted, enough = config.train.tokens_per_microbatch, enough_on(health.device)
-    need = _need(config, health, sizes, anatomy, method)
+    suited = suits(health.device, precision, "tree" if share else "plain")
+    fused = suited and config.model.quantize == "none" and may_fuse(sizes)
+    need = need_of(config, anatomy, precision, method, fused=fused)
     sizing: dict[str, Any] = {"share": share, "need": need, "room": room, "enough": enough}
     decision = decide(wanted, train, sampler, steps, **sizing)
     budget = decision.tokens
@@ -193,7 +173,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         memory_free=health.memory_free,
         training_seconds=cost.seconds(cost.training_flops(anatomy, work.total, lora=lora), peak),
         reference_seconds=cost.seconds(
-            _reference_flops(anatomy, work, held, method, live=live), peak
+            _reference_flops(anatomy, work, held, method, config.train.reference), peak
         ),
         measuring_seconds=cost.seconds(
             measurements(steps, config.train.eval_every) * cost.forward_flops(anatomy, held), peak
@@ -212,7 +192,7 @@ def measurements(steps: int, every: int) -> int:
 
 
 def _reference_flops(
-    anatomy: Anatomy, work: RunWork, held: Work, method: Method, *, live: bool
+    anatomy: Anatomy, work: RunWork, held: Work, method: Method, reference: str
 ) -> float:
     """One forward pass over everything when cached, one at each step when live.
 
@@ -222,7 +202,7 @@ def _reference_flops(
 
     if not method.reference:
         return 0.0
-    return forward_flops(anatomy, (work.total if live else work.epoch) + held)
+    return forward_flops(anatomy, (work.total if reference == "live" else work.epoch) + held)
 
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:

@@ -19,6 +19,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
@@ -57,6 +58,11 @@ def fuse(model: nn.Module) -> int:
     return fused
 
 
+def suits(device: str, precision: str, layout: str) -> bool:
+    """Whether a run of this kind may have the short forward: bf16 over trees on a CPU."""
+    return device == "cpu" and precision == "bf16" and layout == "tree"
+
+
 def may_fuse(config: Any) -> bool:
     """Whether the layers of the model that a transformers config describes can be fused here."""
     text = config.get_text_config()
@@ -77,7 +83,7 @@ def _eligible(layer: Any) -> bool:
     projections += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     return (
         all(_ordinary(p) for p in projections)
-        and isinstance(mlp.act_fn, nn.SiLU | type(_silu()))
+        and isinstance(mlp.act_fn, (nn.SiLU, type(ACT2FN["silu"])))
         and attention.head_dim % _HEAD == 0
         and mlp.gate_proj.out_features % _WIDTH == 0
         and layer.input_layernorm.weight.shape[0] % _WIDTH == 0
@@ -90,13 +96,6 @@ def _ordinary(layer: Any) -> bool:
     if type(layer) is not LoraLinear:
         return type(layer) is nn.Linear
     return type(layer.get_base_layer()) is nn.Linear and plain(layer)
-
-
-def _silu() -> nn.Module:
-    """transformers' own name for the activation."""
-    from transformers.activations import ACT2FN
-
-    return ACT2FN["silu"]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

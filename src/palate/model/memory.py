@@ -26,7 +26,7 @@ ALLOWANCE = 1.25
 # fp32 tensors of the size of the logits at the peak of their backward pass.
 LOGITS_COPIES = 3
 # fp32 gradient and AdamW's two moments, in bytes for each trained weight.
-_TRAINED_BYTES = 4 + 8
+TRAINED_BYTES = 4 + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def memory(
         program=PROGRAM,
         weights=frozen_fp32 if lora else 4 * anatomy.parameters,
         copies=copies,
-        trained=trained * (_TRAINED_BYTES + (4 if lora else 0)),
+        trained=trained * (TRAINED_BYTES + (4 if lora else 0)),
         reference=frozen_fp32 + copies if live_reference and not lora else 0,
         activations=activations(anatomy, largest, precision, lora=lora, fused=fused),
         logits=_head(anatomy, largest, lora=lora, fused=fused),

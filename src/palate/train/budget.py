@@ -7,6 +7,7 @@ it is written there too, and a continued run cuts every step as it was cut befor
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,12 @@ from typing import Literal
 
 import torch
 
+from palate.config import RunConfig
+from palate.losses.registry import Method
 from palate.machine import free_memory, taken_memory
-from palate.model.cost import Work, micro_work
-from palate.model.memory import Memory
+from palate.model.cost import Anatomy, Work, micro_work
+from palate.model.memory import Memory, memory
+from palate.model.policy import Precision
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, computed_tokens, cut
 from palate.train.folder import Lowered, Plan
@@ -122,6 +126,21 @@ def _untorn(
     fewest = tokens(CHOICES[0])
     from_enough = [choice for choice in reversed(CHOICES) if choice >= enough]
     return next(c for c in from_enough if c == CHOICES[0] or tokens(c) <= TORN * fewest)
+
+
+def need_of(
+    config: RunConfig, anatomy: Anatomy, precision: Precision, method: Method, *, fused: bool
+) -> Callable[[Work], Memory]:
+    """What a micro-batch of the recipe's run takes, by its work."""
+    return functools.partial(
+        memory,
+        anatomy,
+        adapter=config.adapter,
+        precision=precision,
+        live_reference=config.train.reference == "live" and method.reference,
+        in_4_bits=config.model.quantize == "nf4",
+        fused=fused,
+    )
 
 
 def enough_on(device: str) -> int:

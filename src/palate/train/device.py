@@ -6,20 +6,20 @@ What changes the bits of a result is decided when a run begins and goes into its
 
 from __future__ import annotations
 
-import resource
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from palate.config import ConfigError, RunConfig, TrainConfig
-from palate.machine import memory_limit
+from palate.machine import free_memory
 from palate.model.blocks import Blocks
 from palate.model.cost import anatomy_of, work_of
-from palate.model.fused import fuse
+from palate.model.fused import fuse, suits
 from palate.model.head import logits_budget
 from palate.model.kernels import KERNELS, Choice, check, choose, heads_of, kernel_named
-from palate.model.memory import activations
+from palate.model.memory import TRAINED_BYTES, activations
 from palate.model.policy import Policy
 from palate.model.probe import probe_forest
 from palate.progress import Quiet, Reporter
@@ -28,8 +28,6 @@ from palate.train.folder import Plan
 
 # Share of the memory left over that a micro-batch's activations may be predicted to take.
 _MARGIN = 0.8
-# fp32 gradient and AdamW's two moments, in bytes for each trained weight.
-_TRAINED_BYTES = 12
 
 
 def plan_device(policy: Policy, plan: Plan, config: TrainConfig, say: Reporter) -> Plan:
@@ -77,7 +75,8 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
     say, train = say or Quiet(), config.train
     policy.kernel = kernel_named(plan.attention)
     policy.logits_budget = plan.logits_budget
-    if _may_fuse(plan, policy.device):
+    # FSDP divides the weights that the short forward reads whole.
+    if suits(policy.device.type, plan.precision, plan.layout) and plan.parallel != "fsdp":
         policy.fused = fuse(policy.model)
     if train.offload_activations and train.checkpointing == "never":
         raise ConfigError(
@@ -99,12 +98,6 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
             say.note(f"WARNING: layers run uncompiled, slower and as exact: {wrong}")
 
 
-def _may_fuse(plan: Plan, device: torch.device) -> bool:
-    """The short forward reads whole weights, and is for bf16 over trees on a CPU."""
-    whole = plan.parallel != "fsdp"
-    return whole and device.type == "cpu" and plan.precision == "bf16" and plan.layout == "tree"
-
-
 def _trial(policy: Policy) -> None:
     """One forward and backward pass over a few tokens; no gradient is left behind."""
     forest, _ = probe_forest(policy.model.config.get_text_config().vocab_size)
@@ -121,10 +114,13 @@ def _needs(policy: Policy, config: RunConfig) -> Callable[[Forest], bool]:
     if wanted != "auto":
         return lambda forest: wanted == "always"
     anatomy = anatomy_of(policy.model.config, trust_remote_code=config.model.trust_remote_code)
-    lora = config.adapter.kind == "lora"
+    lora, fused = config.adapter.kind == "lora", policy.fused > 0
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
-    room = _MARGIN * free_bytes(policy.device) - _TRAINED_BYTES * trained - 3 * policy.logits_budget
-    return lambda forest: activations(anatomy, work_of(forest), policy.precision, lora=lora) > room
+    room = _MARGIN * free_bytes(policy.device) - TRAINED_BYTES * trained - 3 * policy.logits_budget
+    kept = functools.partial(
+        activations, anatomy, precision=policy.precision, lora=lora, fused=fused
+    )
+    return lambda forest: kept(work=work_of(forest)) > room
 
 
 def free_bytes(device: torch.device) -> float:
@@ -133,5 +129,6 @@ def free_bytes(device: torch.device) -> float:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if device.type == "cpu":
-        return memory_limit() - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        free = free_memory()
+        return float("inf") if free is None else free
     return float("inf")

@@ -72,11 +72,13 @@ def set_up(
     adapted = _adapt(config, policy, plan, say)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+    kernels = f"{policy.fused} fused layers, {native().reason}"
     facts = {"allocator": allocator, "parameters": parameters, "trained": trained, "lr": lr}
-    facts["kernels"] = f"{policy.fused} fused layers, {native().reason}"
     if ranks.is_main:
         write_plan(folder, plan)
-        write_environment(folder, {"plan": asdict(plan), **facts, "quantised": base.quantised})
+        write_environment(
+            folder, {"plan": asdict(plan), **facts, "kernels": kernels, "quantised": base.quantised}
+        )
     in_4_bits = f", {base.quantised / 1e6:.0f}M in 4 bits" if base.quantised else ""
     say.note(
         f"{config.model.path}: {parameters / 1e6:.0f}M parameters{in_4_bits}, {trained / 1e6:.1f}M "

@@ -8,7 +8,6 @@ those of a run without the trial.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +22,11 @@ from palate.machine import ran_out_of_memory
 from palate.model.adapters import trainable
 from palate.model.cost import anatomy_of
 from palate.model.load import load_config_only
-from palate.model.memory import memory
 from palate.model.policy import Policy
 from palate.progress import Reporter
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
-from palate.train.budget import Budget, Decision, decide, enough_on, room_on
+from palate.train.budget import Budget, Decision, decide, enough_on, need_of, room_on
 from palate.train.folder import write_plan
 from palate.train.parallel import ALONE, Ranks
 from palate.train.reference import LiveReference
@@ -76,15 +74,9 @@ def _tried(
     share = learner.plan.layout == "tree"
     trust = config.model.trust_remote_code
     sizes = load_config_only(config.model.path, trust_remote_code=trust)
-    need = functools.partial(
-        memory,
-        anatomy_of(sizes, trust_remote_code=trust),
-        adapter=config.adapter,
-        precision=learner.plan.precision,
-        live_reference=method.reference and train.reference == "live",
-        in_4_bits=config.model.quantize == "nf4",
-        fused=learner.policy.fused > 0,
-    )
+    anatomy = anatomy_of(sizes, trust_remote_code=trust)
+    fused = learner.policy.fused > 0
+    need = need_of(config, anatomy, learner.plan.precision, method, fused=fused)
     room = room_on(learner.policy.device)
     wanted = train.tokens_per_microbatch
     while True:

@@ -308,42 +308,38 @@ std::vector<int64_t> by_cost(const Arguments& a) {
   return order;
 }
 
-}  // namespace
-
-extern "C" {
-
-void palate_attention_forward(const Arguments* a) {
-  const std::vector<int64_t> order = by_cost(*a);
+// Every tile with every key-value head, on all threads.
+template <class Task>
+void each_task(const Arguments& a, Task task) {
+  const std::vector<int64_t> order = by_cost(a);
 #pragma omp parallel
   {
     configure();
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t n = 0; n < a->tiles * a->kv_heads; ++n)
-      forward_task(*a, order[n / a->kv_heads], n % a->kv_heads);
+    for (int64_t n = 0; n < a.tiles * a.kv_heads; ++n)
+      task(a, order[n / a.kv_heads], n % a.kv_heads);
     _tile_release();
   }
 }
 
+}  // namespace
+
+extern "C" {
+
+void palate_attention_forward(const Arguments* a) { each_task(*a, forward_task); }
+
 void palate_attention_backward(const Arguments* a) {
-  const std::vector<int64_t> order = by_cost(*a);
-#pragma omp parallel
-  {
-    configure();
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t n = 0; n < a->tiles * a->kv_heads; ++n)
-      backward_task(*a, order[n / a->kv_heads], n % a->kv_heads);
-    _tile_release();
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t n = 0; n < 2 * a->kv_heads; ++n) {
-      thread_local Scratch<float> total_s;
-      float* total = total_s.take(a->tokens * a->width);
-      const int64_t kv = n / 2;
-      if (n % 2)
-        sum_slots(*a, a->slot_value, a->grad_value + kv * a->grad_value_head, a->grad_value_row, kv,
-                  total);
-      else
-        sum_slots(*a, a->slot_key, a->grad_key + kv * a->grad_key_head, a->grad_key_row, kv, total);
-    }
+  each_task(*a, backward_task);
+#pragma omp parallel for schedule(dynamic, 1)
+  for (int64_t n = 0; n < 2 * a->kv_heads; ++n) {
+    thread_local Scratch<float> total_s;
+    float* total = total_s.take(a->tokens * a->width);
+    const int64_t kv = n / 2;
+    if (n % 2)
+      sum_slots(*a, a->slot_value, a->grad_value + kv * a->grad_value_head, a->grad_value_row, kv,
+                total);
+    else
+      sum_slots(*a, a->slot_key, a->grad_key + kv * a->grad_key_head, a->grad_key_row, kv, total);
   }
 }
 
