@@ -40,7 +40,7 @@ WORKLOADS = {
     for w in (
         Workload("W1", "short prompt, long answers", 8, (32, 480, 480), quick_part=4),
         Workload("W2", "4,096-token prompt", 4, (4096, 128, 128), part=1, quick_part=1),
-        Workload("W3", "real chat pairs", 8, None, quick_pairs=4),
+        Workload("W3", "real chat pairs", 8, None, quick_pairs=2),
         Workload(
             "W4", "shared 1,000-token system prompt", 32, (1040, 60, 60), 1000, part=8, quick_part=2
         ),

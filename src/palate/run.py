@@ -28,7 +28,8 @@ from palate.evaluate.sampled import (
 from palate.generate.sampling import Sampling
 from palate.ingest import IngestError
 from palate.judge.rules import Rule, load_rule
-from palate.losses.registry import Method, find
+from palate.losses.method import Method
+from palate.losses.registry import find
 from palate.model.load import load, weights_hash
 from palate.progress import Bar, Quiet, Reporter
 from palate.records import Example

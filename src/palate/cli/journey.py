@@ -13,7 +13,7 @@ from palate.config import ConfigError, RunConfig
 from palate.records import Example
 
 if TYPE_CHECKING:
-    from palate.losses.registry import Method
+    from palate.losses.method import Method
     from palate.store.snapshot import Snapshot
     from palate.tokens.render import Rendered, Renderer
     from palate.train.folder import Plan

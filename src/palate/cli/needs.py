@@ -12,7 +12,7 @@ from palate.config import RunConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palate.losses.registry import Method
+    from palate.losses.method import Method
     from palate.model.cost import Anatomy, RunWork, Work
     from palate.model.memory import Memory
     from palate.model.policy import Precision

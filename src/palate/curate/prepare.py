@@ -20,6 +20,8 @@ from palate.records import Example, Message, Reject, digest
 PROGRESS_EVERY = 100
 
 Progress = Callable[[str, int], None]
+# What a method learns from.
+Wanted = Literal["pair", "labelled", "demonstration", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def prepare(
     config: DataConfig,
     seed: int,
     check: Check | None = None,
-    shape: Literal["pair", "demonstration"] = "pair",
+    shape: Wanted = "pair",
     progress: Progress | None = None,
 ) -> Prepared:
     """Read, pair, filter, limit and split, with every drop counted.
@@ -75,7 +77,7 @@ def _prepare(
     config: DataConfig,
     seed: int,
     check: Check | None,
-    shape: Literal["pair", "demonstration"],
+    shape: Wanted,
     progress: Progress | None,
     tally: _Tally,
 ) -> Prepared:

@@ -14,22 +14,27 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
-T = TypeVar("T", bound="Tensor | Side | Pairs | Demonstrations")
+T = TypeVar("T", bound="Tensor | Side | Pairs | Labelled | Demonstrations")
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """One completion of each example.
 
-    - `logp_B`: Σ_t log π(y_t).
+    - `logp_B`: Σ_t log π(y_t); 0 for methods with a scalar head.
     - `ratio_B`: Σ_t [log π(y_t) − log π_ref(y_t)], summed from per-token differences; None
       for methods without a reference.
     - `length_B`: supervised tokens.
+    - `sums`: what else the method asked for (`palate.losses.method.Sum`), a sum over the
+      completion's tokens each, [B].
+    - `score_B`: what a scalar head says at the last token, for reward models.
     """
 
     logp_B: Tensor
     ratio_B: Tensor | None
     length_B: Tensor
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    score_B: Tensor | None = None
 
     @property
     def mean_logp_B(self) -> Tensor:
@@ -42,6 +47,17 @@ class Side:
         assert self.ratio_B is not None, "the method declared that it needs no reference"
         return self.ratio_B
 
+    @property
+    def mean_ratio_B(self) -> Tensor:
+        """Mean log-ratio per token."""
+        return self.log_ratio_B / self.length_B
+
+    @property
+    def reward_B(self) -> Tensor:
+        """`score_B`, for methods that declared a scalar head."""
+        assert self.score_B is not None, "the method declared no scalar head"
+        return self.score_B
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -53,7 +69,20 @@ class Pairs:
     @property
     def size(self) -> int:
         """Number of pairs."""
-        return int(self.chosen.logp_B.shape[0])
+        return int(self.chosen.length_B.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One completion of each prompt, with a thumb: `desirable_B` is 1 for up and 0 for down."""
+
+    completion: Side
+    desirable_B: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of completions."""
+        return int(self.desirable_B.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +155,8 @@ def concatenate(batches: list[T], order: Tensor) -> T:
             return None
         if isinstance(first, Tensor):
             return torch.cat(values)[inverse.to(first.device)]
+        if isinstance(first, dict):
+            return {name: join([value[name] for value in values]) for name in first}
         parts = {f.name: join([getattr(v, f.name) for v in values]) for f in fields(first)}
         return type(first)(**parts)
 
@@ -138,4 +169,6 @@ def _map(batch: Any, function: Any) -> Any:
         return None
     if isinstance(batch, Tensor):
         return function(batch)
+    if isinstance(batch, dict):
+        return {name: function(value) for name, value in batch.items()}
     return type(batch)(**{f.name: _map(getattr(batch, f.name), function) for f in fields(batch)})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
@@ -12,16 +13,24 @@ P = TypeVar("P")
 
 
 def param(
-    default: float,
+    default: float | str | None,
     description: str,
     *,
     above: float | None = None,
     at_least: float | None = None,
+    below: float | None = None,
     at_most: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field with a description and a range, for a method's parameters."""
-    meta = {"description": description, "above": above, "at_least": at_least, "at_most": at_most}
-    return field(default=default, metadata=meta)
+    """A dataclass field with a description and a range, for a method's parameters.
+
+    A number whose default is None is decided from the data when a run starts
+    (`Method.resolve`).
+    """
+    limits = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
+    return field(
+        default=default, metadata={"description": description, "choices": choices, **limits}
+    )
 
 
 def build_params(kind: type[P], given: Mapping[str, Any], method: str) -> P:
@@ -39,21 +48,35 @@ def build_params(kind: type[P], given: Mapping[str, Any], method: str) -> P:
 
 def _check(method: str, key: str, value: Any, default: Any, meta: Mapping[str, Any]) -> None:
     where = f"method.{key} of {method}"
-    if isinstance(default, bool) != isinstance(value, bool):
-        raise ValueError(f"{where} must be {type(default).__name__}, got {value!r}")
-    number = isinstance(default, int | float) and default is not MISSING
-    if number and not isinstance(value, int | float):
-        raise ValueError(f"{where} must be a number, got {value!r}")
-    if isinstance(default, str) and not isinstance(value, str):
-        raise ValueError(f"{where} must be text, got {value!r}")
-    if not number:
+    if isinstance(default, bool) or isinstance(value, bool):
+        if isinstance(default, bool) != isinstance(value, bool):
+            raise ValueError(f"{where} must be {_kind(default)}, got {value!r}")
         return
-    above, least, most = meta.get("above"), meta.get("at_least"), meta.get("at_most")
+    if isinstance(default, str):
+        choices = meta.get("choices", ())
+        if not isinstance(value, str) or (choices and value not in choices):
+            wanted = f"one of {', '.join(choices)}" if choices else "text"
+            raise ValueError(f"{where} must be {wanted}, got {value!r}")
+        return
+    if default is MISSING or (value is None and default is None):
+        return
+    if not isinstance(value, int | float):
+        raise ValueError(f"{where} must be a number, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{where} must be finite, got {value!r}")
-    if above is not None and not value > above:
-        raise ValueError(f"{where} must be above {above}, got {value}")
-    if least is not None and not value >= least:
-        raise ValueError(f"{where} must be at least {least}, got {value}")
-    if most is not None and not value <= most:
-        raise ValueError(f"{where} must be at most {most}, got {value}")
+    for name, words, holds in _LIMITS:
+        limit = meta.get(name)
+        if limit is not None and not holds(value, limit):
+            raise ValueError(f"{where} must be {words} {limit}, got {value}")
+
+
+_LIMITS: tuple[tuple[str, str, Callable[[float, float], bool]], ...] = (
+    ("above", "above", operator.gt),
+    ("at_least", "at least", operator.ge),
+    ("below", "below", operator.lt),
+    ("at_most", "at most", operator.le),
+)
+
+
+def _kind(default: Any) -> str:
+    return "a number" if default is None else type(default).__name__

@@ -1,61 +1,47 @@
-"""The methods, one line each. The loop knows data shapes, never a method's name."""
+"""The methods, one line each. The loop knows data shapes, never a method's name.
+
+Other packages bring theirs through the entry point group `palate.losses`, whose objects are
+`Method`s (examples/custom_loss is one); they are looked up when a name is not one of ours.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any
 
-from torch import Tensor
-
-from palate.losses.batch import Context, LossOutput, State
-from palate.losses.dpo import DPO, dpo
+from palate.losses import (
+    aot,
+    apo,
+    bco,
+    beta_dpo,
+    cal_dpo,
+    cpo,
+    discopop,
+    dpo,
+    exo,
+    f_dpo,
+    hinge,
+    ipo,
+    kto,
+    label_noise,
+    length,
+    nca,
+    nll,
+    orpo,
+    reward,
+    sft,
+    sppo,
+    tdpo,
+    tr_dpo,
+    wpo,
+)
+from palate.losses.combine import Term, combine
+from palate.losses.method import Method
 from palate.losses.params import build_params
-from palate.losses.sft import SFT, sft
 
-Shape = Literal["pair", "demonstration"]
-
-
-@dataclass(frozen=True, slots=True)
-class StepStatistic:
-    """Values of the whole step: `shared` ones, and `per_row` ones (one for each example)."""
-
-    shared: dict[str, Tensor]
-    per_row: dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A loss and what it declares about itself.
-
-    - `loss(batch, params, context)` is pure and unreduced.
-    - `shape` is the data it reads; `reference` whether log-ratios must be there;
-      `tokens` whether completions count by the sum or the mean of their token log-probs.
-    - `normalise`: the step divides by its `examples` or by its supervised `tokens`.
-    - `statistic(step batch, params, state)`: a gradient-free pass over the whole optimizer
-      step runs first, for methods that couple examples.
-    - `initial_state(params)` and `advance(step batch, params, state)`: state that enters a
-      step and leaves it as a value, and is checkpointed.
-    """
-
-    name: str
-    title: str
-    formula: str
-    paper: str
-    shape: Shape
-    params: type
-    loss: Callable[[Any, Any, Context], LossOutput]
-    reference: bool = True
-    tokens: Literal["sum", "mean"] = "sum"
-    normalise: Literal["examples", "tokens"] = "examples"
-    initial_loss: float | None = None
-    when: str = ""
-    statistic: Callable[[Any, Any, State], StepStatistic] | None = None
-    initial_state: Callable[[Any], State] | None = None
-    advance: Callable[[Any, Any, State], State] | None = None
-
-
+GROUP = "palate.losses"
 METHODS: dict[str, Method] = {}
 
 
@@ -67,42 +53,95 @@ def register(method: Method) -> Method:
     return method
 
 
-def find(config: Mapping[str, Any]) -> tuple[Method, Any]:
-    """The method and its checked parameters, from a recipe's `method` mapping."""
+# Paired, with a reference.
+register(dpo.METHOD)
+register(label_noise.CDPO)
+register(label_noise.ROBUST_DPO)
+register(ipo.METHOD)
+register(hinge.HINGE)
+register(nll.DPO_NLL)
+register(length.LN_DPO)
+register(length.LD_DPO)
+register(length.LENGTH_DPO)
+register(apo.ZERO)
+register(apo.DOWN)
+register(aot.METHOD)
+register(aot.UNPAIRED)
+register(nca.METHOD)
+register(bco.METHOD)
+register(exo.METHOD)
+register(discopop.METHOD)
+register(f_dpo.METHOD)
+register(tdpo.METHOD)
+register(tdpo.FIRST)
+register(wpo.METHOD)
+register(beta_dpo.METHOD)
+register(cal_dpo.METHOD)
+register(tr_dpo.METHOD)
+register(sppo.METHOD)
+# Paired, without one.
+register(cpo.METHOD)
+register(cpo.SIMPO)
+register(orpo.METHOD)
+register(hinge.SLIC)
+register(nll.METHOD)
+register(reward.METHOD)
+# Thumbs, good answers, text.
+register(kto.METHOD)
+register(sft.METHOD)
+register(sft.PRETRAIN)
+
+
+def plugins() -> list[str]:
+    """Names of methods that other installed packages offer."""
+    return sorted({point.name for point in entry_points(group=GROUP)} - set(METHODS))
+
+
+def lookup(name: str) -> Method:
+    """The method of that name; raises `ValueError` naming the nearest, or all."""
+    if name in METHODS:
+        return METHODS[name]
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return _load(point)
+    names = [*METHODS, *plugins()]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"there is: {', '.join(names)}"
+    raise ValueError(f"no method is called '{name}'; {hint}")
+
+
+def _load(point: Any) -> Method:
+    """Another package's method, under the name of its entry point."""
+    whose = f"the method '{point.name}' of {point.dist.name if point.dist else point.value}"
+    try:
+        method = point.load()
+    except Exception as error:
+        raise ValueError(f"{whose} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(method, Method) or method.name != point.name:
+        raise ValueError(f"{whose} is no palate.losses.method.Method of that name")
+    return method
+
+
+def find(config: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Method, Any]:
+    """The method and its checked parameters, from a recipe's `method`: a mapping, or a sum."""
+    if isinstance(config, Mapping):
+        return _one(config)
+    terms = []
+    for entry in config:
+        given = dict(entry)
+        weight = given.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+            raise ValueError(f"the weight of {given.get('name')} must be a number above 0")
+        terms.append(Term(*_one(given), weight=float(weight)))
+    if not terms:
+        raise ValueError("method is an empty list: name at least one, such as [{name: dpo}]")
+    if len(terms) == 1 and terms[0].weight == 1:
+        return terms[0].method, terms[0].params
+    return combine(terms)
+
+
+def _one(config: Mapping[str, Any]) -> tuple[Method, Any]:
     given = dict(config)
-    name = given.pop("name")
-    if name not in METHODS:
-        close = difflib.get_close_matches(str(name), METHODS, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"there is: {', '.join(METHODS)}"
-        raise ValueError(f"no method is called '{name}'; {hint}")
-    method = METHODS[name]
+    name = str(given.pop("name"))
+    method = lookup(name)
     return method, build_params(method.params, given, name)
-
-
-register(
-    Method(
-        name="dpo",
-        title="Direct Preference Optimization",
-        formula="−log σ(β(a − b))",
-        paper="Rafailov et al. 2023, arXiv 2305.18290, eq. 7",
-        shape="pair",
-        params=DPO,
-        loss=dpo,
-        initial_loss=0.6931471805599453,
-        when="The first thing to try with preference pairs.",
-    )
-)
-register(
-    Method(
-        name="sft",
-        title="Supervised fine-tuning",
-        formula="−Σ_t log π(y_t) / tokens of the step",
-        paper="maximum likelihood; no paper of its own",
-        shape="demonstration",
-        params=SFT,
-        loss=sft,
-        reference=False,
-        normalise="tokens",
-        when="Demonstrations of good answers, or a base that never does what is wanted.",
-    )
-)

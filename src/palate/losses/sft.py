@@ -1,15 +1,16 @@
-"""Supervised fine-tuning: maximum likelihood of demonstrations."""
+"""Maximum likelihood: of demonstrations (sft) and of plain text (pretrain)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from palate.losses.batch import Context, Demonstrations, LossOutput
+from palate.losses.method import Method
 
 
 @dataclass(frozen=True, slots=True)
 class SFT:
-    """Parameters of `sft`: none."""
+    """Parameters of `sft` and `pretrain`: none."""
 
 
 def sft(batch: Demonstrations, params: SFT, context: Context) -> LossOutput:
@@ -21,3 +22,32 @@ def sft(batch: Demonstrations, params: SFT, context: Context) -> LossOutput:
     """
     logp_B = batch.completion.logp_B
     return LossOutput(loss_B=-logp_B, metrics={"logp": logp_B.detach()})
+
+
+METHOD = Method(
+    name="sft",
+    title="Supervised fine-tuning",
+    formula="−Σ_t log π(y_t) / tokens of the step",
+    paper="maximum likelihood; no paper of its own",
+    shape="demonstration",
+    params=SFT,
+    loss=sft,
+    reference=False,
+    normalise="tokens",
+    when="Demonstrations of good answers, or a base that never does what is wanted.",
+    peers="The same everywhere, save that some average over micro-batches of unequal length.",
+)
+PRETRAIN = Method(
+    name="pretrain",
+    title="Continued pretraining on plain text",
+    formula="−Σ_t log π(x_t) / tokens of the step",
+    paper="maximum likelihood; no paper of its own",
+    shape="text",
+    params=SFT,
+    loss=sft,
+    reference=False,
+    normalise="tokens",
+    when="Documents of a domain whose words the model does not know.",
+    peers="Others join documents into rows of equal length, across whose borders tokens attend to "
+    "another document's; here each stretch is a root of its own, packed without padding.",
+)

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 
 from palate.config import RunConfig
-from palate.losses.registry import Method
+from palate.losses.method import Method
 from palate.machine import free_memory, taken_memory
 from palate.model.cost import Anatomy, Work, micro_work
 from palate.model.memory import Memory, memory

@@ -12,7 +12,7 @@ import torch
 
 from palate.config import OptimConfig, TrainConfig
 from palate.losses.batch import State
-from palate.losses.registry import Method
+from palate.losses.method import Method
 from palate.model.adapters import trainable
 from palate.model.policy import Policy
 from palate.tokens.divide import divide

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from palate.config import ConfigError, RunConfig
-from palate.losses.registry import Method
+from palate.losses.method import Method
 from palate.machine import cache_root, fast_bf16, threads, tune_allocator
 from palate.model.adapters import as_reference, attach, trainable
 from palate.model.load import load_config_only, load_tokenizer, to_compute

@@ -27,7 +27,7 @@ from palate.losses.batch import (
     exchange,
     first,
 )
-from palate.losses.registry import Method
+from palate.losses.method import Method
 from palate.model.policy import BranchLogps, Policy, accumulation_dtype
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Forest, build_forest

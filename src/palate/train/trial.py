@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from palate.config import RunConfig
-from palate.losses.registry import Method
+from palate.losses.method import Method
 from palate.machine import ran_out_of_memory
 from palate.model.adapters import trainable
 from palate.model.cost import anatomy_of

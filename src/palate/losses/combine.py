@@ -1,0 +1,201 @@
+"""Weighted sums of losses: `method: [{name: dpo}, {name: nll, weight: 0.2}]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from palate.losses.batch import Context, LossOutput, State
+from palate.losses.method import Counts, Method, StepStatistic
+
+_BETWEEN = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand: a method, its parameters, and its weight."""
+
+    method: Method
+    params: Any
+    weight: float
+
+    @property
+    def prefix(self) -> str:
+        """Goes before the names of what belongs to this term alone."""
+        return f"{self.method.name}{_BETWEEN}"
+
+
+def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
+    """The sum as a method like any other, and its parameters (a field for each term).
+
+    Statistics, state and metrics carry the term's name, save that the first term's metrics
+    keep theirs: it is what the run is called after. Raises `ValueError` where terms cannot be
+    added: other data, other heads, another denominator, or the same method twice.
+    """
+    first = terms[0].method
+    names = [term.method.name for term in terms]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a sum names a method twice: {', '.join(names)}")
+    for term in terms[1:]:
+        _check_addable(first, term.method)
+    moving = [term for term in terms if term.method.moving]
+    initial = [term.method.initial_loss for term in terms]
+    known = [value for value in initial if value is not None]
+    method = replace(
+        first,
+        name="+".join(names),
+        title=" + ".join(_weighted(term.weight, term.method.title) for term in terms),
+        formula=" + ".join(_weighted(term.weight, f"[{term.method.formula}]") for term in terms),
+        paper="; ".join(dict.fromkeys(term.method.paper for term in terms)),
+        params=_params_type(terms),
+        loss=_loss(terms),
+        reference=any(term.method.reference for term in terms),
+        initial_loss=None
+        if len(known) < len(initial)
+        else sum(t.weight * v for t, v in zip(terms, known, strict=True)),
+        sums=tuple(dict.fromkeys(name for term in terms for name in term.method.sums)),
+        moving=(lambda params: moving[0].method.moving(_of(params, moving[0])))  # type: ignore[misc]
+        if moving
+        else None,
+        mismatched=any(term.method.mismatched for term in terms),
+        statistic=_statistic(terms),
+        initial_state=_initial_state(terms),
+        advance=_advance(terms),
+        resolve=_resolve(terms),
+    )
+    return method, method.params(**{_field(t): t.params for t in terms})
+
+
+def _check_addable(first: Method, other: Method) -> None:
+    for what, ours, theirs in (
+        ("the data they need", first.shape, other.shape),
+        ("their heads", first.head, other.head),
+        ("what they divide by", first.normalise, other.normalise),
+        ("the examples of their step statistic", _over(first), _over(other)),
+    ):
+        if ours != theirs and None not in {ours, theirs}:
+            raise ValueError(
+                f"{first.name} and {other.name} cannot be summed: {what} differ ({ours}, {theirs})"
+                + ("; for pairs there is nll" if other.name == "sft" else "")
+            )
+
+
+def _over(method: Method) -> str | None:
+    """Which examples its statistic is of; None where it has none."""
+    if method.statistic is None:
+        return None
+    return "mismatched" if method.mismatched else "the step's"
+
+
+def _weighted(weight: float, text: str) -> str:
+    return text if weight == 1 else f"{weight:g}·{text}"
+
+
+def _field(term: Term) -> str:
+    return term.method.name.replace("-", "_")
+
+
+def _of(params: Any, term: Term) -> Any:
+    return getattr(params, _field(term))
+
+
+def _params_type(terms: Sequence[Term]) -> type:
+    names = [(_field(term), type(term.params)) for term in terms]
+    return make_dataclass("Sum", names, frozen=True)
+
+
+def _taken(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+
+
+def _loss(terms: Sequence[Term]) -> Any:
+    def loss(batch: Any, params: Any, context: Context) -> LossOutput:
+        total: Tensor | None = None
+        metrics: dict[str, Tensor] = {}
+        for number, term in enumerate(terms):
+            own = Context(
+                state=_taken(context.state, term.prefix),
+                statistic=_taken(context.statistic, term.prefix),
+                per_row=_taken(context.per_row, term.prefix),
+            )
+            output = term.method.loss(batch, _of(params, term), own)
+            part = term.weight * output.loss_B
+            total = part if total is None else total + part
+            prefix = term.prefix if number else ""
+            metrics |= {f"{prefix}{name}": value for name, value in output.metrics.items()}
+            metrics[f"{term.prefix}loss"] = output.loss_B.detach()
+        assert total is not None, "a sum has terms"
+        return LossOutput(total, metrics)
+
+    return loss
+
+
+def _prefixed(prefix: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _statistic(terms: Sequence[Term]) -> Any:
+    having = [term for term in terms if term.method.statistic]
+    if not having:
+        return None
+
+    def statistic(batch: Any, params: Any, state: State) -> StepStatistic:
+        shared: dict[str, Tensor] = {}
+        per_row: dict[str, Tensor] = {}
+        for term in having:
+            assert term.method.statistic is not None
+            own = term.method.statistic(batch, _of(params, term), _taken(state, term.prefix))
+            shared |= _prefixed(term.prefix, own.shared)
+            per_row |= _prefixed(term.prefix, own.per_row)
+        return StepStatistic(shared, per_row)
+
+    return statistic
+
+
+def _initial_state(terms: Sequence[Term]) -> Any:
+    having = [term for term in terms if term.method.initial_state]
+    if not having:
+        return None
+
+    def initial_state(params: Any) -> State:
+        state: State = {}
+        for term in having:
+            assert term.method.initial_state is not None
+            state |= _prefixed(term.prefix, term.method.initial_state(_of(params, term)))
+        return state
+
+    return initial_state
+
+
+def _advance(terms: Sequence[Term]) -> Any:
+    having = [term for term in terms if term.method.advance]
+    if not having:
+        return None
+
+    def advance(batch: Any, params: Any, state: State) -> State:
+        following: State = {}
+        for term in having:
+            assert term.method.advance is not None
+            own = term.method.advance(batch, _of(params, term), _taken(state, term.prefix))
+            following |= _prefixed(term.prefix, own)
+        return following
+
+    return advance
+
+
+def _resolve(terms: Sequence[Term]) -> Any:
+    having = [term for term in terms if term.method.resolve]
+    if not having:
+        return None
+
+    def resolve(params: Any, counts: Counts) -> Any:
+        found = {}
+        for term in having:
+            assert term.method.resolve is not None
+            found[_field(term)] = term.method.resolve(_of(params, term), counts)
+        return replace(params, **found)
+
+    return resolve
