@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch.nn.functional import logsigmoid
 
 from palate.losses.batch import Context, LossOutput, Pairs
-from palate.losses.dpo import beta_param, margin_B
+from palate.losses.dpo import LN2, beta_param, margin_B
 from palate.losses.method import Method
 from palate.losses.metrics import reward_metrics
 
@@ -35,6 +35,8 @@ METHOD = Method(
     shape="pair",
     params=CalDPO,
     loss=cal_dpo,
+    # both squares are (1/(2β))², 500² at β = 0.001
+    initial_loss=LN2 + 500.0**2,
     when="The chosen answers' likelihood falls in DPO.",
     defaults="β = 0.001 is the paper's: the squares dominate, so lower the rate or raise β on "
     "short answers.",

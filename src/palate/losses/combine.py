@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from torch import Tensor
@@ -39,8 +40,8 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
     names = [term.method.name for term in terms]
     if len(set(names)) < len(names):
         raise ValueError(f"a sum names a method twice: {', '.join(names)}")
-    for term in terms[1:]:
-        _check_addable(first, term.method)
+    for one, other in combinations(terms, 2):
+        _check_addable(one.method, other.method)
     moving = [term for term in terms if term.method.moving]
     initial = [term.method.initial_loss for term in terms]
     known = [value for value in initial if value is not None]
@@ -69,16 +70,16 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
     return method, method.params(**{_field(t): t.params for t in terms})
 
 
-def _check_addable(first: Method, other: Method) -> None:
+def _check_addable(one: Method, other: Method) -> None:
     for what, ours, theirs in (
-        ("the data they need", first.shape, other.shape),
-        ("their heads", first.head, other.head),
-        ("what they divide by", first.normalise, other.normalise),
-        ("the examples of their step statistic", _over(first), _over(other)),
+        ("the data they need", one.shape, other.shape),
+        ("their heads", one.head, other.head),
+        ("what they divide by", one.normalise, other.normalise),
+        ("the examples of their step statistic", _over(one), _over(other)),
     ):
         if ours != theirs and None not in {ours, theirs}:
             raise ValueError(
-                f"{first.name} and {other.name} cannot be summed: {what} differ ({ours}, {theirs})"
+                f"{one.name} and {other.name} cannot be summed: {what} differ ({ours}, {theirs})"
                 + ("; for pairs there is nll" if other.name == "sft" else "")
             )
 

@@ -62,8 +62,14 @@ def _check(method: str, key: str, value: Any, default: Any, meta: Mapping[str, A
         return
     if not isinstance(value, int | float):
         raise ValueError(f"{where} must be a number, got {value!r}")
+    _check_number(where, value, default, meta)
+
+
+def _check_number(where: str, value: float, default: Any, meta: Mapping[str, Any]) -> None:
     if not math.isfinite(value):
         raise ValueError(f"{where} must be finite, got {value!r}")
+    if isinstance(default, int) and value != int(value):
+        raise ValueError(f"{where} must be a whole number, got {value!r}")
     for name, words, holds in _LIMITS:
         limit = meta.get(name)
         if limit is not None and not holds(value, limit):

@@ -7,6 +7,7 @@ Other packages bring theirs through the entry point group `palate.losses`, whose
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
@@ -130,7 +131,8 @@ def find(config: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Metho
     for entry in config:
         given = dict(entry)
         weight = given.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 < weight < math.inf:
             raise ValueError(f"the weight of {given.get('name')} must be a number above 0")
         terms.append(Term(*_one(given), weight=float(weight)))
     if not terms:
