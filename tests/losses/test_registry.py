@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
+import torch
+from tests.losses.sides import compute, losses, side
 
+from palate.losses.batch import Labelled, Pairs
 from palate.losses.dpo import DPO
+from palate.losses.method import Method
 from palate.losses.params import param
-from palate.losses.registry import METHODS, find, register
+from palate.losses.registry import METHODS, find, lookup, plugins, register
 
 
 def test_a_method_and_its_parameters() -> None:
@@ -53,3 +58,110 @@ def test_param_keeps_range_and_description() -> None:
     found = param(0.1, "x", above=0.0)
     assert found.default == 0.1
     assert found.metadata["above"] == 0.0
+
+
+class Point:
+    """An entry point of another package, as importlib.metadata has them."""
+
+    def __init__(self, name: str, method: object) -> None:
+        self.name, self.method, self.value, self.dist = name, method, "other.losses:METHOD", None
+
+    def load(self) -> object:
+        if isinstance(self.method, Exception):
+            raise self.method
+        return self.method
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
+    def found(group: str) -> list[Point]:
+        assert group == "palate.losses"
+        return list(points)
+
+    monkeypatch.setattr("palate.losses.registry.entry_points", found)
+
+
+def test_methods_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = replace(METHODS["dpo"], name="theirs")
+    offer(monkeypatch, Point("theirs", theirs), Point("dpo", replace(theirs, name="dpo")))
+    assert find({"name": "theirs", "beta": 0.3}) == (theirs, DPO(0.3))
+    assert plugins() == ["theirs"], "dpo is ours"
+    assert lookup("dpo") is METHODS["dpo"]
+    assert find([{"name": "theirs"}, {"name": "nll", "weight": 2}])[0].name == "theirs+nll"
+    with pytest.raises(ValueError, match="did you mean 'theirs'"):
+        lookup("thiers")
+    assert "theirs" not in METHODS, "looked up, not registered"
+
+
+@pytest.mark.parametrize(
+    ("offered", "message"),
+    [
+        (ImportError("no module named x"), "cannot be loaded: ImportError: no module named x"),
+        (object(), "is no palate.losses.method.Method of that name"),
+        (METHODS["dpo"], "is no palate.losses.method.Method of that name"),
+    ],
+)
+def test_what_is_wrong_with_another_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, offered: object, message: str
+) -> None:
+    offer(monkeypatch, Point("theirs", offered))
+    with pytest.raises(ValueError, match=f"'theirs' of other.losses:METHOD {message}"):
+        lookup("theirs")
+
+
+def example(method: Method) -> Any:
+    """Three examples of the method's data at policy = reference, of unequal lengths."""
+    zero, lengths = [0.0, 0.0, 0.0], ([3.0, 5.0, 8.0], [4.0, 2.0, 8.0])
+    w, l = (  # noqa: E741 the papers' letters
+        side(zero, length=n, score=zero, common_ratio=zero, kl=zero) for n in lengths
+    )
+    if method.shape == "pair":
+        return Pairs(w, l)
+    assert method.shape == "labelled"
+    return Labelled(w, torch.tensor([1.0, 0.0, 1.0]))
+
+
+STARTS = [name for name, method in METHODS.items() if method.initial_loss is not None]
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_declared_start_is_the_loss_at_policy_and_reference_alike(name: str) -> None:
+    batch = example(METHODS[name])
+    found = compute(name, batch, batch if METHODS[name].mismatched else None).loss_B
+    assert found.mean().item() == pytest.approx(METHODS[name].initial_loss, rel=1e-12)
+
+
+def test_the_starts_of_the_specification() -> None:
+    # β = τ = 0.1, ε = 0.1, the table of the methods' specification
+    expected = {
+        "dpo": 0.693147,
+        "f-dpo": 0.693147,
+        "cdpo": 0.693147,
+        "robust-dpo": 0.693147,
+        "hinge": 1,
+        "ipo": 25,
+        "sppo": 50,
+        "nca": 1.386294,
+        "apo-zero": 1,
+        "apo-down": 1,
+        "kto": 0.5,
+        "discopop": 0.846574,
+    }
+    found = {name: METHODS[name].initial_loss for name in expected}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+BLIND = ("dpo", "cdpo", "robust-dpo", "ipo", "hinge", "exo", "discopop", "aot", "tr-dpo")
+SEEING = ("nca", "apo-zero", "apo-down", "sppo", "cal-dpo", "f-dpo")
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_losses_of_the_margin_are_blind_to_what_both_answers_gain(name: str) -> None:
+    # a and b enter as a − b alone
+    calm, moved = (losses(name, [2.0 + c], [-1.0 + c]) for c in (0.0, 5.0))
+    assert calm == pytest.approx(moved, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_losses_of_each_answer_are_not(name: str) -> None:
+    calm, moved = (losses(name, [2.0 + c], [-1.0 + c])[0] for c in (0.0, 5.0))
+    assert abs(calm - moved) > 1e-3
