@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -166,9 +166,10 @@ def test_values_and_gradients_are_finite_from_minus_10000_to_10000(
     assert value.dtype == dtype
     assert torch.isfinite(value).all()
     for row, name in enumerate([*LEAVES, *LEAVES]):
-        (grad,) = torch.autograd.grad(
+        found: Sequence[Tensor | None] = torch.autograd.grad(
             value.sum(), leaves[row], retain_graph=True, allow_unused=True
         )
+        grad = found[0]
         assert grad is None or torch.isfinite(grad).all(), f"{name} of side {row // 5 + 1}"
 
 
