@@ -24,7 +24,11 @@ PINS = dict(
     if not line.startswith("#")
 )
 
-DISTRIBUTIONS = {"yaml": "pyyaml", "vl_convert": "vl-convert-python"}
+DISTRIBUTIONS = {
+    "mlflow": "mlflow-skinny",
+    "vl_convert": "vl-convert-python",
+    "yaml": "pyyaml",
+}
 """Import names that differ from the name on the package index."""
 
 NOT_IMPORTED = {"vl-convert-python"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,15 @@ from palate.train.step import StepResult
 class MetricsFile:
     """Appends lines; each reaches the file at once, so that a killed run keeps them."""
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        writes: bool = True,
+        on_line: Callable[[dict[str, Any]], None] = lambda line: None,
+    ) -> None:
         self.path, self.writes = path, writes  # of several ranks one writes
+        self.on_line = on_line  # told of each line that is in the file
 
     def append(self, line: dict[str, Any]) -> None:
         """One JSON object per line; floats are rounded to nine significant digits."""
@@ -31,6 +38,7 @@ class MetricsFile:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
+        self.on_line(line)
 
     def cut_after(self, step: int, *, measured: bool = True) -> None:
         """Forget what came after `step`: a resumed run writes it again.
