@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from palate.model.policy import Policy
     from palate.model.score import score
     from palate.train.optimizer import clip_gradients, make_adamw
-    from palate.train.step import compute_step, pack
+    from palate.train.step import Packed, compute_step, pack
 
     cuda = args.device.startswith("cuda")
     torch.set_num_threads(threads())
@@ -132,8 +132,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             policy,
             method,
             method.params(),
-            batches,
-            lambda micro: reference[micro.rows[0]].to(policy.device),
+            Packed(batches, lambda micro: reference[micro.rows[0]].to(policy.device)),
             {},
         )
         clip_gradients(weights.values(), 1.0)

@@ -219,7 +219,8 @@ def _steps(
     from palate.train.guard import Guard
     from palate.train.optimizer import clip_gradients, make_adamw
     from palate.train.prefetch import ahead
-    from palate.train.step import MicroBatch, compute_step, pack
+    from palate.train.shapes import MicroBatch
+    from palate.train.step import Packed, compute_step, pack
 
     total, method, device = WARM_UP + args.steps, METHODS["dpo"], policy.device
     examples = make_examples(work, total, SHAPES[args.shapes[0]]["vocab_size"])
@@ -237,7 +238,7 @@ def _steps(
     began = time.perf_counter()
     for step, micro in ahead(batches, range(total)):
         guard.optimizer.zero_grad(set_to_none=True)
-        result = compute_step(policy, method, method.params(), micro, reference, {})
+        result = compute_step(policy, method, method.params(), Packed(micro, reference), {})
         norm = clip_gradients(weights.values(), config.optim.clip)
         guard.step(result.loss, norm, [])
         if step + 1 in {WARM_UP, total}:

@@ -29,7 +29,6 @@ def main() -> None:
     from palate.model.load import SMOLLM2, load, to_compute
     from palate.model.policy import Layout, Policy
     from palate.model.score import score, score_rows
-    from palate.run import oriented
     from palate.tokens.render import Renderer
     from palate.tokens.sampler import Sampler
     from palate.train.setup import pick_precision
@@ -41,7 +40,7 @@ def main() -> None:
     to_compute(loaded.model, precision)
     renderer = Renderer(loaded.tokenizer, end_ids=loaded.end_ids)
     data = DataConfig(path=str(TRAFFIC), heldout=0, max_pairs=PAIRS)
-    examples = [renderer.render(oriented(e, "pair")) for e in prepare(data, 0).train]
+    examples = [renderer.render(e.oriented("pair")) for e in prepare(data, 0).train]
     sampler = Sampler(len(examples), STEP, seed=0)
     layouts: tuple[Layout, ...] = ("tree", "plain")
     for layout in layouts:

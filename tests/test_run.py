@@ -27,8 +27,8 @@ from palate.ingest import IngestError
 from palate.progress import Quiet
 from palate.run import Run, train
 from palate.store.snapshot import read_snapshot
-from palate.train.loop import Interrupted
 from palate.train.metrics import read_metrics
+from palate.train.task import Interrupted
 
 SYSTEM = {"role": "system", "content": "Be brief, and always end with a question."}
 COUNT = 14

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "palate"
 
-FOUNDATION = {"records", "config", "recipe_text", "machine", "durable"}
+FOUNDATION = {"records", "config", "sections", "recipe_text", "machine", "durable"}
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
@@ -43,7 +43,8 @@ ROOMS = {
     "durable": Room(set(), set()),
     "progress": Room(set(), {"rich"}),
     "recipe_text": Room(set(), {"yaml"}),
-    "config": Room({"recipe_text"}, {"pydantic", "yaml"}),
+    "sections": Room(set(), {"pydantic"}),
+    "config": Room({"recipe_text", "sections"}, {"pydantic", "yaml"}),
     "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml"}),
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"}),
     "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy"}),
@@ -56,7 +57,8 @@ ROOMS = {
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
-    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
+    "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
+    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages"}),
 }
 
 CLI_TOP = {"typer", "rich", "palate.config", "palate.records", "palate.progress"}

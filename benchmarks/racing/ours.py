@@ -93,7 +93,8 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
     from palate.losses.registry import find
     from palate.model.adapters import trainable
     from palate.progress import Quiet
-    from palate.train.loop import Split, Task, Watcher, run_loop
+    from palate.train.loop import run_loop
+    from palate.train.task import Split, Task, Watcher
     from palate.train.parallel import ALONE
     from palate.train.setup import make_split, set_up
     from palate.train.trial import settle

@@ -75,7 +75,6 @@ def real(renderer: Any, data: Path, count: int) -> list[Pair]:
     """The first pairs of a preference file that fit, prepared and rendered as a run does it."""
     from palate.config import DataConfig
     from palate.curate.prepare import prepare
-    from palate.run import oriented
 
     from .ours import as_triple
 
@@ -83,7 +82,7 @@ def real(renderer: Any, data: Path, count: int) -> list[Pair]:
     kept = prepare(config, 0, renderer.check).train
     if len(kept) < count:
         raise ValueError(f"{data} has {len(kept)} pairs that fit; the race needs {count}")
-    triples = (as_triple(renderer.render(oriented(e, "pair"))) for e in kept[:count])
+    triples = (as_triple(renderer.render(e.oriented("pair"))) for e in kept[:count])
     return [Pair(*(tuple(part) for part in triple)) for triple in triples]
 
 

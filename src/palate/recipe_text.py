@@ -52,6 +52,13 @@ def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:
     here = raw
     for depth, part in enumerate(parts[:-1]):
         below = here.get(part)
+        if isinstance(below, list) and part in {"method", "stages"}:
+            raise ConfigError(
+                f"{part} is a list here, of which no part can be set: give it whole, as in "
+                f"{part}='[{{name: dpo}}, {{name: nll, weight: 0.2}}]'"
+                if part == "method"
+                else f"{part} is a list, of which no part can be set: give it whole"
+            )
         if isinstance(below, str | list) and depth == 0 and part in SHORTHAND:
             below = {SHORTHAND[part]: below}
         here[part] = dict(below) if isinstance(below, dict) else {}

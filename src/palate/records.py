@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
 
-Shape = Literal["pair", "labelled", "demonstration", "group"]
+Shape = Literal["pair", "labelled", "demonstration", "group", "text"]
 
 
 # Tags under which logs name the conversation that a row belongs to, the most telling first.
@@ -184,13 +184,21 @@ class Example:
         """What a method can do with it.
 
         A verdict makes a pair, thumbs make it labelled, several unjudged answers a group,
-        one answer a demonstration.
+        one answer a demonstration, and words without a prompt are text.
         """
+        if not self.prompt:
+            return "text"
         if self.verdict is not None:
             return "pair"
         if any(c.label is not None for c in self.completions):
             return "labelled"
         return "group" if len(self.completions) > 1 else "demonstration"
+
+    def oriented(self, shape: str) -> Example:
+        """The completions as a method of that shape reads them: chosen, rejected; or the one."""
+        if shape == "pair":
+            return replace(self, completions=(self.chosen, self.rejected), verdict=None)
+        return replace(self, completions=self.completions[:1], verdict=None)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready mapping that `from_dict` reads back to an equal example."""

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,20 @@ from palate.evaluate.sampled import (
 from palate.generate.sampling import Sampling
 from palate.ingest import IngestError
 from palate.judge.rules import Rule, load_rule
-from palate.losses.method import Method
 from palate.losses.registry import find
 from palate.model.load import load, weights_hash
 from palate.progress import Bar, Quiet, Reporter
 from palate.records import Example
-from palate.ship.merge import ship_adapter, ship_full
-from palate.store.snapshot import Snapshot, read_snapshot, write_snapshot
+from palate.ship.merge import Write, ship_adapter, ship_classifier, ship_full
+from palate.store.snapshot import read_snapshot, write_snapshot
 from palate.tokens.render import Rendered, Renderer
+from palate.train.assemble import assemble
 from palate.train.folder import open_folder
-from palate.train.loop import Interrupted, Progress, Task, Watcher, run_loop, sampler_of
+from palate.train.loop import run_loop
 from palate.train.metrics import read_metrics
 from palate.train.parallel import Ranks, join
-from palate.train.setup import Learner, make_split, set_up, trained_learner
-from palate.train.trial import settle
+from palate.train.setup import Learner, set_up, trained_learner
+from palate.train.task import Interrupted, Progress, Task, Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,19 @@ def train(
     *,
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    known: Mapping[str, bool] | None = None,
 ) -> Run:
-    """Do everything the recipe says and return the finished run.
+    """Do everything the recipe says and return the finished run; of several stages, the last.
 
-    Raises `ConfigError`, `IngestError` or `ValueError` for what the user can mend, and
-    `palate.train.loop.Interrupted`, after saving a checkpoint, when `should_stop` says so.
+    `known` says of prompts (by `Example.prompt_key`) whether they are held out, where that was
+    decided elsewhere. Raises `ConfigError`, `IngestError` or `ValueError` for what the user can
+    mend, and `palate.train.task.Interrupted`, after saving a checkpoint, when `should_stop`
+    says so.
     """
+    if config.stages:
+        from palate.stages import train_stages
+
+        return train_stages(config, reporter=reporter, should_stop=should_stop)
     say = reporter or Quiet()
     with join(config.train.parallel) as ranks, ExitStack() as stack:
         say = say if ranks.is_main else Quiet()
@@ -85,17 +93,22 @@ def train(
             return Run(folder, config, done)
         learner = set_up(config, folder, continues, say, ranks)
         ranks.on_main(
-            lambda: _freeze(config, folder, continues, learner.renderer, method.shape, say)
+            lambda: _freeze(
+                config, folder, continues, learner.renderer, method.shape, say, known or {}
+            )
         )
         data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
-        task = _task(config, folder, learner, (method, params), data, stoppable, ranks)
-        answers = Answers(config, folder, learner, data.heldout, rule, stoppable, task.budget.first)
+        parts = (data.train, data.heldout)
+        task = assemble(config, folder, learner, (method, params), parts, stoppable, ranks)
+        speaks = method.head == "own" and method.shape != "text"
+        prompts = data.heldout if speaks else []
+        answers = Answers(config, folder, learner, prompts, rule, stoppable, task.budget.first)
         ranks.on_main(answers.before)
         progress = _train(task, continues, say, should_stop)
 
         def finish() -> dict[str, Any]:
-            answers.learner = trained = _trained(config, folder, learner, ranks)
+            answers.learner = trained = _trained(config, folder, learner, ranks, progress.best)
             comparison = answers.compare()
             _ship(config, folder, trained)
             results = _results(task, progress, comparison)
@@ -130,9 +143,11 @@ def _shared(folder: Path) -> Path:
     return folder
 
 
-def _trained(config: RunConfig, folder: Path, learner: Learner, ranks: Ranks) -> Learner:
+def _trained(
+    config: RunConfig, folder: Path, learner: Learner, ranks: Ranks, step: int | None
+) -> Learner:
     """The learner whose model samples and ships: whole, in this process."""
-    return trained_learner(config, folder, learner) if ranks.parallel == "fsdp" else learner
+    return trained_learner(config, folder, learner, step) if ranks.parallel == "fsdp" else learner
 
 
 class _Stoppable:
@@ -222,41 +237,14 @@ class Answers:
             )
 
 
-def _task(
+def _freeze(
     config: RunConfig,
     folder: Path,
-    learner: Learner,
-    chosen: tuple[Method, Any],
-    data: Snapshot,
+    continues: bool,
+    renderer: Renderer,
+    shape: str,
     say: Reporter,
-    ranks: Ranks,
-) -> Task:
-    """The data as tokens, with the reference's log-probs, and everything training needs."""
-    method, params = chosen
-    train, heldout = (_render(learner, part, method) for part in (data.train, data.heldout))
-    budget = settle(config, folder, learner, chosen, train, say, ranks)
-    train_split, heldout_split = (
-        make_split(config, learner, method, part, title, say, budget.first, ranks)
-        for part, title in ((train, "reference"), (heldout, "reference, held-out"))
-    )
-    return Task(
-        policy=learner.policy,
-        method=method,
-        params=params,
-        train=train_split,
-        heldout=heldout_split,
-        optim=config.optim,
-        config=config.train,
-        lr=learner.lr,
-        seed=config.seed,
-        folder=folder,
-        ranks=ranks,
-        budget=budget,
-    )
-
-
-def _freeze(
-    config: RunConfig, folder: Path, continues: bool, renderer: Renderer, shape: str, say: Reporter
+    known: Mapping[str, bool],
 ) -> None:
     """Prepare the data and freeze it, unless the run that is continued has done so."""
     place = folder / "snapshot"
@@ -266,8 +254,9 @@ def _freeze(
         prepared = prepare(
             config.data,
             config.seed,
-            check=lambda example: renderer.check(oriented(example, shape)),
+            check=lambda example: renderer.check(example, shape),
             shape=shape,  # type: ignore[arg-type]
+            known=known,
         )
     except IngestError as error:
         raise _with_rejects(error, folder / "rejects.jsonl") from error
@@ -290,20 +279,9 @@ def _with_rejects(error: IngestError, path: Path) -> IngestError:
     return IngestError(f"{error}; every row and its reason: {path}")
 
 
-def _render(learner: Learner, examples: Sequence[Example], method: Method) -> list[Rendered]:
-    return [learner.renderer.render(oriented(example, method.shape)) for example in examples]
-
-
-def oriented(example: Example, shape: str) -> Example:
-    """The completions in the order that the shape promises: chosen, rejected; or the one."""
-    if shape == "pair":
-        return replace(example, completions=(example.chosen, example.rejected), verdict=None)
-    return replace(example, completions=example.completions[:1], verdict=None)
-
-
 def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bool]) -> Progress:
     heldout: dict[str, float] = {}
-    with say.bar("training", _total_steps(task)) as bar:
+    with say.bar("training", task.total_steps) as bar:
         at = 0
 
         def on_step(step: int, total: int, means: dict[str, float]) -> None:
@@ -319,11 +297,6 @@ def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bo
         return run_loop(task, resume=resume, watch=watch)
 
 
-def _total_steps(task: Task) -> int:
-    sampler = sampler_of(task)
-    return sampler.total_steps(task.config.epochs, task.config.max_steps)
-
-
 def _words(means: dict[str, float], heldout: dict[str, float]) -> str:
     parts = [f"loss {means['loss']:.3f}"]
     if "margin" in means:
@@ -334,8 +307,10 @@ def _words(means: dict[str, float], heldout: dict[str, float]) -> str:
 
 
 def _ship(config: RunConfig, folder: Path, learner: Learner) -> None:
+    scalar, ends, target = learner.policy.scalar, set(learner.renderer.end_ids), folder / "model"
+    write: Write = ship_full if scalar is None else partial(ship_classifier, scalar, ends)
     if learner.adapted is None:
-        ship_full(learner.policy.model, learner.tokenizer, folder / "model")
+        write(learner.policy.model, learner.tokenizer, target)
         return
     fresh = load(config.model.path, trust_remote_code=config.model.trust_remote_code)
     if weights_hash(fresh.model) != learner.plan.base_sha256:
@@ -343,9 +318,7 @@ def _ship(config: RunConfig, folder: Path, learner: Learner) -> None:
             f"{config.model.path} was changed while the run trained: the adapter in the checkpoint "
             "belongs to the weights of before; bring them back and continue with resume=auto"
         )
-    ship_adapter(
-        learner.adapted, fresh.model, learner.tokenizer, folder / "model", folder / "adapter"
-    )
+    ship_adapter(learner.adapted, fresh.model, learner.tokenizer, target, folder / "adapter", write)
 
 
 def _results(task: Task, progress: Progress, comparison: Comparison | None) -> dict[str, Any]:
@@ -355,10 +328,12 @@ def _results(task: Task, progress: Progress, comparison: Comparison | None) -> d
     unique, path, seconds = (
         sum(line[key] for line in steps) for key in ("unique_tokens", "path_tokens", "seconds")
     )
-    sampler = sampler_of(task)
+    sampler = task.sampler
     seen = sum(len(sampler.batch(step)) for step in range(progress.steps))
     return {
         "comparison": comparison.to_dict() if comparison else None,
+        "best_step": progress.best,
+        "stopped_early": progress.stopped,
         "heldout": _heldout(progress.heldout, len(task.heldout.examples)),
         "step0": {
             "loss": steps[0]["loss"],

@@ -116,7 +116,9 @@ def test_nothing_left_is_one_line_with_the_counts(tmp_path):
     with pytest.raises(IngestError) as caught:
         prepare(DataConfig(path=str(path)), 0)
     assert str(caught.value) == (
-        f"no usable pair in {path}: 3 rows read; no-contrast 2, empty-answer 1"
+        f"no usable pair in {path}: 3 rows read; no-contrast 2, empty-answer 1; thumbs are what "
+        "method=kto learns from, and sft from the good ones; for pairs a prompt needs a good answer "
+        "and a bad one"
     )
 
 

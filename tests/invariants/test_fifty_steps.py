@@ -19,7 +19,7 @@ from palate.tokens.sampler import Sampler, cut
 from palate.tokens.tree import Branch
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
 from palate.train.reference import ReferenceLogps
-from palate.train.step import compute_step, pack
+from palate.train.step import Packed, compute_step, pack
 
 STEPS, BATCH = 50, 4
 DPO = METHODS["dpo"]
@@ -64,7 +64,7 @@ def losses(family: str, kind: str, layout: Layout, lr: float) -> list[float]:
         batches = pack(examples, rows, cuts, share=share, device=policy.device)
         set_lr(optimizer, lr_at(step, STEPS, optim, lr))
         optimizer.zero_grad(set_to_none=True)
-        result = compute_step(policy, DPO, DPO.params(), batches, reference, {})
+        result = compute_step(policy, DPO, DPO.params(), Packed(batches, reference), {})
         clip_gradients(weights.values(), optim.clip)
         optimizer.step()
         found.append(float(result.loss))

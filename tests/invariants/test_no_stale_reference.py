@@ -27,8 +27,8 @@ from palate.config import ConfigError, RunConfig
 from palate.losses.registry import METHODS
 from palate.model.policy import Policy
 from palate.run import Run, train
-from palate.train.loop import Interrupted
 from palate.train.metrics import read_metrics
+from palate.train.task import Interrupted
 
 COUNT = 12
 NF4 = importlib.util.find_spec("bitsandbytes") is not None

@@ -23,8 +23,9 @@ from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
 from palate.train.budget import Budget
 from palate.train.folder import Plan
-from palate.train.loop import Interrupted, Progress, Split, Task, Watcher, run_loop
-from palate.train.step import MicroBatch
+from palate.train.loop import run_loop
+from palate.train.shapes import MicroBatch
+from palate.train.task import Interrupted, Progress, Split, Task, Watcher
 
 STEPS = 6  # 10 examples, 4 a step, 2 epochs: batches of 4, 4, 2
 

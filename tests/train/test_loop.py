@@ -17,16 +17,10 @@ from torch import Tensor
 
 from palate.losses.registry import METHODS
 from palate.tokens.sampler import Sampler
-from palate.train.loop import (
-    Interrupted,
-    Split,
-    Task,
-    Watcher,
-    heldout_means,
-    pack_heldout,
-    run_loop,
-)
+from palate.train.loop import heldout_means, run_loop
 from palate.train.metrics import read_metrics
+from palate.train.packing import pack_heldout
+from palate.train.task import Interrupted, Split, Task, Watcher
 
 Outcome = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], list[dict[str, Any]]]
 
@@ -245,8 +239,8 @@ def test_the_time_of_measuring_does_not_count(
 def test_the_heldout_means_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     fine = make_task(tmp_path, method=METHODS["dpo"], tokens_per_microbatch=8)
     rough = make_task(tmp_path, method=METHODS["dpo"], tokens_per_microbatch=4000)
-    assert len(pack_heldout(fine)) == 3
-    assert len(pack_heldout(rough)) == 1
+    assert len(pack_heldout(fine).batches) == 3
+    assert len(pack_heldout(rough).batches) == 1
     means = [heldout_means(task, pack_heldout(task), {}) for task in (fine, rough)]
     assert means[0] == pytest.approx(means[1], abs=1e-5)
 

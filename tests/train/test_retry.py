@@ -21,8 +21,10 @@ from palate.model.adapters import trainable
 from palate.train.budget import Budget
 from palate.train.folder import Lowered, Plan, read_plan, write_plan
 from palate.train.guard import Guard
-from palate.train.loop import Task, Watcher, run_loop
+from palate.train.loop import run_loop
+from palate.train.packing import Ready, micro_batches
 from palate.train.retry import DoesNotFit, within_budget
+from palate.train.task import Task, Watcher
 
 ON_A_CPU = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"
 WORDS = [
@@ -76,18 +78,19 @@ def one_step(task: Task, at: int | None = None, error: BaseException = WORDS[0])
             found.update({n: w.grad.clone() for n, w in weights.items() if w.grad is not None})
 
     state = task.method.initial_state(task.params) if task.method.initial_state else {}
-    rows = looping.sampler_of(task).batch(0)
+    rows = task.sampler.batch(0)
     optimizer = Still(list(weights.values()), lr=0.0)
     watch = Watcher(on_note=notes.append)
     tokens = task.budget.at(0)
-    ready = looping._Ready(rows, tokens, looping._batches(task, task.train, rows, tokens))
+    ready = Ready(rows, tokens, micro_batches(task, task.train, rows, tokens), None)
     calm = replace(task, optim=task.optim.model_copy(update={"clip": None}))
-    step = (calm, 0, ready, weights, Guard(optimizer), state, watch)
+    loop = looping._Loop(calm, watch)
+    loop.optimizer, loop.guard, loop.state = optimizer, Guard(optimizer), state
     if at is None:
-        result, _ = looping._optimizer_step(*step)
+        result, _ = loop._optimize(0, ready)
     else:
         with failing_backward(task, at, error):
-            result, _ = looping._optimizer_step(*step)
+            result, _ = loop._optimize(0, ready)
     return found, result, notes
 
 
@@ -101,7 +104,7 @@ def test_the_gradient_is_that_of_an_undisturbed_step(
         make_task(tmp_path / name, kind="full", batch_size=8, tokens_per_microbatch=50)
         for name in ("calm", "shaken")
     )
-    parts = looping._batches(calm, calm.train, looping.sampler_of(calm).batch(0), 50)
+    parts = micro_batches(calm, calm.train, calm.sampler.batch(0), 50)
     assert len(parts) == 4
     assert all(len(part.rows) > 1 for part in parts)
     grads, result, _ = one_step(calm)
@@ -189,8 +192,8 @@ def test_a_resumed_run_splits_the_same_way(tmp_path: Path, stop: int) -> None:
 def backward_passes(folder: Path, steps: int) -> int:
     """Micro-batches of the first steps under the budget of 80."""
     task = make_task(folder, tokens_per_microbatch=80)
-    sampler = looping.sampler_of(task)
-    return sum(len(looping._batches(task, task.train, sampler.batch(k), 80)) for k in range(steps))
+    sampler = task.sampler
+    return sum(len(micro_batches(task, task.train, sampler.batch(k), 80)) for k in range(steps))
 
 
 def torch_load(folder: Path) -> dict[str, Tensor]:
@@ -225,7 +228,7 @@ def test_what_failed_is_let_go_before_the_step_begins_again(tmp_path: Path) -> N
     import weakref
 
     task = make_task(tmp_path, method=METHODS["dpo"], tokens_per_microbatch=80)
-    rows = looping.sampler_of(task).batch(0)
+    rows = task.sampler.batch(0)
     held: list[weakref.ref[Tensor]] = []
 
     def compute(batches: Any) -> int:
@@ -238,6 +241,6 @@ def test_what_failed_is_let_go_before_the_step_begins_again(tmp_path: Path) -> N
         return len(held)
 
     def make(tokens: int) -> Any:
-        return looping._batches(task, task.train, rows, tokens)
+        return micro_batches(task, task.train, rows, tokens)
 
     assert within_budget(0, task.budget, make, compute, [], lambda _: None) >= 2

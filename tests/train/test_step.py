@@ -13,7 +13,8 @@ from torch import Tensor
 
 from palate.config import AdapterConfig
 from palate.losses.batch import Context, LossOutput, Pairs, State
-from palate.losses.registry import METHODS, Method, StepStatistic
+from palate.losses.method import Method, StepStatistic
+from palate.losses.registry import METHODS
 from palate.model.adapters import adapters_off, attach
 from palate.model.load import to_compute
 from palate.model.policy import Policy
@@ -21,7 +22,8 @@ from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
 from palate.tokens.tree import Branch
 from palate.train.reference import LiveReference
-from palate.train.step import MicroBatch, StepResult, compute_step, pack
+from palate.train.shapes import MicroBatch
+from palate.train.step import Packed, StepResult, compute_step, pack
 
 DPO, SFT = METHODS["dpo"], METHODS["sft"]
 CPU = torch.device("cpu")
@@ -72,7 +74,9 @@ def run(
     params = method.params()
     state = method.initial_state(params) if method.initial_state else {}
     reference = FixedReference(examples) if method.reference else None
-    return compute_step(Policy(model), method, params, batches(cuts, examples), reference, state)
+    return compute_step(
+        Policy(model), method, params, Packed(batches(cuts, examples), reference), state
+    )
 
 
 def gradients(model: Any) -> dict[str, Tensor]:
@@ -147,11 +151,11 @@ def test_the_first_loss_is_ln_2(kind: str) -> None:
     policy = Policy(model)
     with adapters_off(adapted):
         cached = ReferenceLogps(score(policy, EIGHT, budget=64))
-    result = compute_step(policy, DPO, DPO.params(), batches(CUTS[1], EIGHT), cached, {})
+    result = compute_step(policy, DPO, DPO.params(), Packed(batches(CUTS[1], EIGHT), cached), {})
     assert float(result.loss) == pytest.approx(0.6931471805599453, abs=1e-6)
     live = LiveReference(policy, lambda: adapters_off(adapted))
     if kind == "lora":
-        result = compute_step(policy, DPO, DPO.params(), batches(CUTS[0], EIGHT), live, {})
+        result = compute_step(policy, DPO, DPO.params(), Packed(batches(CUTS[0], EIGHT), live), {})
         assert float(result.loss) == pytest.approx(0.6931471805599453, abs=1e-12)
         assert float(result.metrics["abs_h"].max()) == 0.0
 
@@ -170,7 +174,7 @@ def test_in_bf16_h_at_the_first_step_is_no_larger_than_the_plain_paths() -> None
         budget = 90 if share else 150
         cached = ReferenceLogps(score(policy, EIGHT, budget))
         step = batches(CUTS[2], EIGHT, share=share)
-        result = compute_step(policy, DPO, DPO.params(), step, cached, {}, backward=False)
+        result = compute_step(policy, DPO, DPO.params(), Packed(step, cached), {}, backward=False)
         return result.metrics["abs_h"]
 
     tree, plain = spread("tree"), spread("plain")
@@ -260,8 +264,7 @@ def test_without_backward_nothing_is_touched() -> None:
         Policy(model),
         DPO,
         DPO.params(),
-        batches(CUTS[0], EIGHT),
-        FixedReference(EIGHT),
+        Packed(batches(CUTS[0], EIGHT), FixedReference(EIGHT)),
         {},
         backward=False,
     )
@@ -277,8 +280,10 @@ def test_tree_and_plain_layouts_give_the_same_step() -> None:
             Policy(model, layout=layout),  # type: ignore[arg-type]
             DPO,
             DPO.params(),
-            batches(cut(EIGHT, range(8), 200, share=share), EIGHT, share=share),
-            FixedReference(EIGHT),
+            Packed(
+                batches(cut(EIGHT, range(8), 200, share=share), EIGHT, share=share),
+                FixedReference(EIGHT),
+            ),
             {},
         )
         grads.append(gradients(model))

@@ -54,10 +54,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool]) -> li
     """Backward passes over so many tokens run out of memory; returns the tokens of each try."""
     real, tries = trying.compute_step, []
 
-    def compute(policy: Any, method: Any, params: Any, batches: Any, *rest: Any) -> Any:
-        result = real(policy, method, params, batches, *rest)
+    def compute(policy: Any, method: Any, params: Any, packed: Any, *rest: Any) -> Any:
+        result = real(policy, method, params, packed, *rest)
         assert all(w.grad is not None for w in trainable(policy).values())
-        tries.append(batches[0].forest.unique_tokens)
+        tries.append(packed.batches[0].forest.unique_tokens)
         if fails(tries[-1]):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return result

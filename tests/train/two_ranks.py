@@ -25,9 +25,10 @@ from palate.losses.registry import METHODS
 from palate.model.adapters import trainable
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
-from palate.train.loop import Interrupted, Split, Task, Watcher, run_loop
+from palate.train.loop import run_loop
 from palate.train.parallel import ALONE, PeerFailed, Ranks, join
-from palate.train.step import MicroBatch
+from palate.train.shapes import MicroBatch
+from palate.train.task import Interrupted, Split, Task, Watcher
 
 METHOD = {"dpo": METHODS["dpo"], "moving": MOVING, "coupled": COUPLED}
 EXAMPLES = 9  # 4 a step: batches of 4, 4, 1, the last of which leaves one of two ranks without

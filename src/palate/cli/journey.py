@@ -41,6 +41,8 @@ class Journey:
         self.config: RunConfig = run_config(folder)
         self.method: Method
         self.method, self.params = find(self.config.method)
+        if self.method.shape == "text":
+            raise ConfigError(f"{folder} learnt from plain text, which has no examples to trace")
         self.data: Snapshot = read_snapshot(folder / "snapshot")
         plan = read_plan(folder)
         if plan is None:
@@ -119,10 +121,7 @@ class Rendering(Sequence["Rendered"]):
 
     def __getitem__(self, index: Any) -> Any:
         if index not in self._done:
-            from palate.run import oriented
-
-            example = oriented(self._examples[index], self._shape)
-            self._done[index] = self._renderer.render(example)
+            (self._done[index],) = self._renderer.render_as(self._examples[index], self._shape)
         return self._done[index]
 
 

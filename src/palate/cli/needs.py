@@ -199,27 +199,28 @@ def _reference_flops(
     The cached pass sorts all the data and shares more than the steps do, so this is a bound.
     """
     from palate.model.cost import forward_flops
+    from palate.train.reference import reference_mode
 
     if not method.reference:
         return 0.0
-    return forward_flops(anatomy, (work.total if reference == "live" else work.epoch) + held)
+    cached = reference_mode(reference, method) == "cached"
+    return forward_flops(anatomy, (work.epoch if cached else work.total) + held)
 
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
-    from palate.run import oriented
     from palate.train.setup import renderer_without_weights
 
     renderer = renderer_without_weights(config)
     prepared = prepare(
         config.data,
         config.seed,
-        check=lambda example: renderer.check(oriented(example, method.shape)),
+        check=lambda example: renderer.check(example, method.shape),
         shape=method.shape,
     )
 
     def rendered(examples: Sequence[Example]) -> list[Rendered]:
-        return [renderer.render(oriented(example, method.shape)) for example in examples]
+        return [one for example in examples for one in renderer.render_as(example, method.shape)]
 
     return rendered(prepared.train), rendered(prepared.heldout), prepared.funnel.line()
 

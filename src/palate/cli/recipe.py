@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,9 @@ class Found:
     """What the first rows of the data are.
 
     `shapes` counts examples, `rejected` rows by reason; `pairs` and `demonstrations` are what
-    training could make of them; `whole` says whether that was all of the data. `pair_prompts`
-    counts distinct prompts, because the held-out part is drawn by prompt.
+    training could make of them, `thumbs` counts the answers with one; `whole` says whether that
+    was all of the data. `prompts` counts distinct ones, because the held-out part is drawn by
+    prompt.
     """
 
     format: str
@@ -50,6 +51,7 @@ class Found:
     demonstrations: int
     prompts: int
     tags: tuple[str, ...]
+    thumbs: dict[bool, int] = field(default_factory=dict)
 
 
 class _Enough(Exception):
@@ -109,6 +111,7 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
         )
     pairs = make_pairs(examples, lambda reject: None)
     demonstrations, _ = make_demonstrations(examples, lambda reject: None)
+    thumbs = Counter(c.label for e in examples for c in e.completions if c.label is not None)
     usable = {(p.source, p.line) for example in examples for p in example.provenance}
     return Found(
         format=_format_name(data),
@@ -123,6 +126,7 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
         demonstrations=len(demonstrations),
         prompts=len({example.prompt_key for example in pairs or demonstrations}),
         tags=tuple(sorted({tag for example in examples for tag in example.tags})),
+        thumbs=dict(thumbs),
     )
 
 
@@ -136,8 +140,13 @@ def choose_method(found: Found, data: str) -> tuple[str, str]:
             if found.demonstrations > 10 * found.pairs:
                 why += f"; method=sft would imitate {found.demonstrations} answers instead"
         return "dpo", why
+    if len(found.thumbs) == 2:
+        ups, downs = found.thumbs[True], found.thumbs[False]
+        return "kto", f"no pairs, but {ups} thumbs up and {downs} down{some}"
     if found.demonstrations:
         return "sft", f"no pairs, but {found.demonstrations} answers to imitate{some}"
+    if "text" in found.shapes:
+        return "pretrain", f"{found.shapes['text']} texts{some}"
     raise ValueError(
         f"no method fits {data}: {_counts(found.shapes)}, but no prompt has both a better and a "
         "worse answer (needed for dpo) and no answer is known to be good (needed for sft): add "
@@ -189,6 +198,7 @@ _SHAPES = {
     "labelled": "with thumbs",
     "demonstration": "with one answer and no verdict",
     "group": "with several answers and no verdict",
+    "text": "of plain text",
 }
 
 
@@ -243,7 +253,7 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
 
 
 # Losses live in a room that needs torch; a test holds these to the losses' own defaults.
-_PARAMETERS: dict[str, dict[str, Any]] = {"dpo": {"beta": 0.1}}
+_PARAMETERS: dict[str, dict[str, Any]] = {"dpo": {"beta": 0.1}, "kto": {"beta": 0.1}}
 _SECTIONS: dict[str, type[Section]] = {
     "model": ModelConfig,
     "data": DataConfig,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.runs import finished_model
+from palate.config import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,16 +111,22 @@ def _forest(journey: Journey, policy: Policy) -> Forest:
 
 def _scores(journey: Journey, policy: Policy, reference_N: Tensor) -> Scores:
     """The method's own loss of this one example, through the step that training takes."""
-    from palate.train.step import MicroBatch, compute_step
+    from palate.train.shapes import MicroBatch
+    from palate.train.step import Packed, compute_step
 
     method, params = journey.method, journey.params
+    if method.statistic is not None or method.live_only or method.head != "own":
+        raise ConfigError(
+            f"the loss of one example alone cannot be computed for {method.name}: it depends on "
+            "its whole step, on a reference that is not kept, or on a head of its own"
+        )
     forest = _forest(journey, policy)
+    micro = MicroBatch(forest, rows=(journey.index,), places=(0,))
     result = compute_step(
         policy,
         method,
         params,
-        [MicroBatch(forest, rows=(journey.index,), places=(0,))],
-        lambda _micro: reference_N,
+        Packed([micro], lambda micro: reference_N),
         method.initial_state(params) if method.initial_state else {},
         backward=False,
     )

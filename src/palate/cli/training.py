@@ -61,8 +61,8 @@ def _train_and_show(config: RunConfig, *, as_json: bool) -> None:
     say.note("loading …")
     from palate.cli.stop import Stopped, stop_signals
     from palate.run import train
-    from palate.train.loop import Interrupted
     from palate.train.parallel import PeerFailed
+    from palate.train.task import Interrupted
 
     with stop_signals(say.note) as should_stop:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ from palate.config import DataConfig
 from palate.curate.demonstrations import make_demonstrations
 from palate.curate.filters import Check, apply_filters
 from palate.curate.funnel import Funnel
+from palate.curate.labelled import make_labelled
 from palate.curate.pairing import make_pairs
 from palate.curate.rejects import reject
 from palate.curate.split import split
@@ -22,6 +23,23 @@ PROGRESS_EVERY = 100
 Progress = Callable[[str, int], None]
 # What a method learns from.
 Wanted = Literal["pair", "labelled", "demonstration", "text"]
+_UNITS: dict[Wanted, str] = {
+    "pair": "pairs",
+    "labelled": "answers",
+    "demonstration": "demonstrations",
+    "text": "texts",
+}
+# What to do with data of one shape when a method wants another.
+_CURES: dict[str, str] = {
+    "pair": "pairs serve every method with two answers (method=dpo), kto, and by their chosen "
+    "answers sft",
+    "labelled": "thumbs are what method=kto learns from, and sft from the good ones; for pairs a "
+    "prompt needs a good answer and a bad one",
+    "demonstration": "single answers are what method=sft learns from; for pairs, add a second "
+    "answer to each prompt and say which is better",
+    "group": "several answers without a verdict: add a score to each, or say which is better",
+    "text": "plain text is what method=pretrain learns from",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +75,19 @@ def prepare(
     check: Check | None = None,
     shape: Wanted = "pair",
     progress: Progress | None = None,
+    known: Mapping[str, bool] | None = None,
 ) -> Prepared:
     """Read, pair, filter, limit and split, with every drop counted.
 
     `check` is asked about each example last and returns (reason, detail) for one that cannot
     be used, for instance because the model cannot read that many tokens. `progress` gets
-    (stage, rows so far). Raises `IngestError` with one line, and with the rejects, if
-    nothing usable remains, and `ValueError` if the split is impossible.
+    (stage, rows so far). `known` says of prompts (by `prompt_key`) whether they are held out,
+    where an earlier stage has decided it. Raises `IngestError` with one line, and with the
+    rejects, if nothing usable remains, and `ValueError` if the split is impossible.
     """
     tally = _Tally()
     try:
-        return _prepare(config, seed, check, shape, progress, tally)
+        return _prepare(config, seed, check, shape, progress, tally, known or {})
     except IngestError as error:
         error.rejects = tuple(tally.rejects)
         raise
@@ -80,6 +100,7 @@ def _prepare(
     shape: Wanted,
     progress: Progress | None,
     tally: _Tally,
+    known: Mapping[str, bool],
 ) -> Prepared:
     funnel = Funnel()
     examples = _read(config, tally, progress)
@@ -87,24 +108,32 @@ def _prepare(
     funnel.add("read", usable + len(tally.rejects), "rows read")
     if config.system is not None:
         examples = [with_system(example, config.system) for example in examples]
-    unit = "pairs" if shape == "pair" else "demonstrations"
+    unit, shapes = _UNITS[shape], Counter(str(example.shape) for example in examples)
+    if shape != "text":
+        examples = _with_prompt(examples, tally)
     if shape == "pair":
         prompts = len({example.prompt_key for example in examples})
         funnel.add("group", prompts, "prompts", tally.take(), f"{usable} usable rows")
         examples = make_pairs(examples, tally)
         funnel.add("pair", len(examples), unit, tally.take())
+    elif shape == "text":
+        examples = _texts(examples, tally)
+        funnel.add("text", len(examples), unit, tally.take())
     else:
-        examples, origins = make_demonstrations(examples, tally)
+        make = make_labelled if shape == "labelled" else make_demonstrations
+        examples, origins = make(examples, tally)
         note = ", ".join(f"{count} from {origin}" for origin, count in origins.most_common())
-        funnel.add("demonstrate", len(examples), unit, tally.take(), note)
+        stage = "label" if shape == "labelled" else "demonstrate"
+        funnel.add(stage, len(examples), unit, tally.take(), note)
     examples = apply_filters(examples, tally, check=check)
     funnel.add("filter", len(examples), unit, tally.take())
     if config.max_pairs is not None:
         examples = _limited(examples, config.max_pairs, seed, tally)
         funnel.add("limit", len(examples), unit, tally.take())
     if not examples:
-        raise IngestError(_nothing_left(config, funnel, shape))
-    train, heldout = split(examples, config.heldout, config.split_by, config.heldout_values, seed)
+        raise IngestError(_nothing_left(config, funnel, shape, shapes))
+    sides = (config.split_by, config.heldout_values, seed, known)
+    train, heldout = split(examples, config.heldout, *sides)
     funnel.add("train", len(train), "train")
     funnel.add("held-out", len(heldout), "held-out")
     return Prepared(train, heldout, tally.rejects, funnel)
@@ -139,7 +168,30 @@ def _limited(examples: Iterable[Example], most: int, seed: int, tally: _Tally) -
     return [example for index, example in enumerate(listed) if index in kept]
 
 
-def _nothing_left(config: DataConfig, funnel: Funnel, shape: str) -> str:
+def _with_prompt(examples: Iterable[Example], tally: _Tally) -> list[Example]:
+    """Those that are not plain text."""
+    kept = []
+    for example in examples:
+        if example.prompt:
+            kept.append(example)
+        else:
+            tally(reject(example, "no-prompt", "plain text has no prompt"))
+    return kept
+
+
+def _texts(examples: Iterable[Example], tally: _Tally) -> list[Example]:
+    kept = []
+    for example in examples:
+        if example.shape == "text":
+            kept.append(example)
+        else:
+            tally(reject(example, "not-text", "a row with a prompt is no plain text"))
+    return kept
+
+
+def _nothing_left(config: DataConfig, funnel: Funnel, shape: Wanted, found: Counter[str]) -> str:
     paths = config.path if isinstance(config.path, str) else ", ".join(config.path)
     reasons = ", ".join(f"{reason} {count}" for reason, count in funnel.dropped.items())
-    return f"no usable {shape} in {paths}: {funnel.stages[0].count} rows read; {reasons}"
+    said = f"no usable {shape} in {paths}: {funnel.stages[0].count} rows read; {reasons}"
+    others = [_CURES[kind] for kind, _ in found.most_common(1) if kind != shape]
+    return "; ".join([said, *others])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from palate.config import nearest
 from palate.records import Example, digest
@@ -16,6 +16,7 @@ def split(
     by: str = "prompt",
     heldout_values: Sequence[str] | None = None,
     seed: int = 0,
+    known: Mapping[str, bool] | None = None,
 ) -> tuple[list[Example], list[Example]]:
     """(train, held-out), each in the order of `examples`.
 
@@ -24,7 +25,8 @@ def split(
     result is a function of the seed and the groups, whatever the order of the rows. Tag values
     that share a prompt count as one group. `heldout_values` names the held-out tag values
     instead; a prompt that they share with another value is held out whole, so that no prompt
-    is ever on both sides.
+    is ever on both sides. `known` prompts (by `prompt_key`, True for held out) stay on their
+    side, whatever was drawn.
 
     Raises `ValueError` for a tag or value that does not exist, or if a side would be empty.
     """
@@ -36,6 +38,8 @@ def split(
         return list(examples), []
     else:
         held = _drawn(_groups(prompts, values), heldout, by, seed)
+    for prompt, out in (known or {}).items():
+        held = held | {prompt} if out else held - {prompt}
     sides: tuple[list[Example], list[Example]] = ([], [])
     for prompt, example in zip(prompts, examples, strict=True):
         sides[prompt in held].append(example)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from palate.ingest.errors import IngestError
-from palate.ingest.text_rows import Raw, csv_rows, json_rows, jsonl_rows
+from palate.ingest.text_rows import Raw, csv_rows, document_rows, json_rows, jsonl_rows
 from palate.records import RecordError
 
 KINDS = {
@@ -23,8 +23,15 @@ KINDS = {
     ".parquet": "parquet",
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "text",
+    ".md": "text",
 }
-_TEXT_READERS = {"jsonl": jsonl_rows, "json": json_rows, "csv": csv_rows}
+_TEXT_READERS = {
+    "jsonl": jsonl_rows,
+    "json": json_rows,
+    "csv": csv_rows,
+    "text": document_rows,
+}
 COMPRESSED = (".gz", ".zst")
 SNIFFED_BYTES = 4096
 
@@ -46,7 +53,7 @@ def files(path: Path) -> list[Path]:
 
 
 def kind_of(path: Path) -> str | None:
-    """`jsonl`, `json`, `parquet` or `csv` by the file's name; None if the name does not tell."""
+    """What is inside (`jsonl`, `csv`, …) by the file's name; None if the name does not tell."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()

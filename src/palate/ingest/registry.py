@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.config import nearest
-from palate.ingest import llama_factory, openai_chat, openai_preference, trl
+from palate.ingest import llama_factory, openai_chat, openai_preference, plain_text, trl
 from palate.ingest.errors import IngestError
 from palate.records import Example
 
@@ -66,6 +66,13 @@ FORMATS: dict[str, Format] = {
             trl.FIELDS,
             trl.sniff,
             trl.parse,
+        ),
+        Format(
+            "text",
+            "Plain text to pretrain on: rows with a text, or .txt and .md files",
+            plain_text.FIELDS,
+            plain_text.sniff,
+            plain_text.parse,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Rows out of text: JSONL, JSON and CSV.
+"""Rows out of text: JSONL, JSON, CSV, and documents, each of which is one row.
 
 What cannot be read as a row comes out as a `Raw` with an error, and reading goes on.
 """
@@ -132,3 +132,13 @@ def _csv_row(line: int, header: list[str], cells: list[str], separator: str) -> 
         why = RecordError("broken-csv", f"{len(cells)} cells under {len(header)} columns")
         return Raw(line, error=why, excerpt=excerpt)
     return _decoded_strictly(Raw(line, dict(zip(header, cells, strict=True))), written)
+
+
+def document_rows(handle: BinaryIO) -> Iterator[Raw]:
+    """The whole file as one row, `{"text": …}`."""
+    raw = handle.read()
+    try:
+        yield Raw(1, {"text": raw.decode("utf-8-sig")})
+    except UnicodeDecodeError as error:
+        why = RecordError("bad-utf8", f"byte {error.start} of the file is not UTF-8")
+        yield Raw(1, error=why, excerpt=raw[:EXCERPT].decode("utf-8", "replace"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from palate.model.attention import TREE_ATTENTION
 from palate.model.blocks import Blocks
 from palate.model.head import LOGITS_BUDGET, matrix_of, target_logps
 from palate.model.native import head as native_head
+from palate.model.statistics import Distribution, Statistic, row_statistics
 from palate.tokens.padding import bucket, pad_forest
 from palate.tokens.tree import Forest
 
@@ -28,15 +29,34 @@ _LOGIT_CHANGES = ("logits_scaling", "logit_scale", "final_logit_softcapping")
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """What a forward should tell besides the log-probs.
+
+    `statistics` of the distributions that the supervised tokens are drawn from; "kl" is measured
+    from `against`. `hidden`: the rows that reach the head, to be another policy's `against`.
+    """
+
+    statistics: tuple[Statistic, ...] = ()
+    against: Distribution | None = None
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BranchLogps:
     """log π of every supervised token, in branch order and then reading order.
 
     `token_logps_N` fp32 [N]; `branches_N` [N] names each token's branch; `branches` is B.
+    `statistics` has a value [N] for each that was asked for, `hidden_HD` the head's rows if
+    they were. `scores_B` is the scalar head's value at each branch's last token; the
+    log-probs are then 0.
     """
 
     token_logps_N: Tensor
     branches_N: Tensor
     branches: int
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+    hidden_HD: Tensor | None = None
+    scores_B: Tensor | None = None
 
     def sums_B(self, values_N: Tensor | None = None) -> Tensor:
         """Sum over each branch of the log-probs, or of other per-token values, in float64.
@@ -55,6 +75,9 @@ class BranchLogps:
         return torch.zeros(self.branches, dtype=ones_N.dtype, device=ones_N.device).index_add(
             0, self.branches_N, ones_N
         )
+
+
+NOTHING_MORE = Ask()
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
@@ -89,6 +112,7 @@ class Policy(nn.Module):
         self.kernel = kernel
         self.blocks = blocks
         self.fused = 0  # layers with the short forward (`palate.model.fused`)
+        self.scalar: nn.Linear | None = None  # takes the head's place (`palate.model.scalar`)
         refuse_dropout(model.config)
 
     @property
@@ -116,13 +140,47 @@ class Policy(nn.Module):
             f"{type(self.model).__name__} refuses the attention '{implementation}'"
         )
 
-    def forward(self, forest: Forest) -> BranchLogps:
+    def forward(self, forest: Forest, ask: Ask = NOTHING_MORE) -> BranchLogps:
         """log π of each supervised token of each branch, given everything above it."""
         with self.autocast():
             with self.blocks.running(forest) if self.blocks is not None else nullcontext():
                 hidden_TD = self._packed(forest) if self.layout == "tree" else self._padded(forest)
-            logps_P = self._logps(hidden_TD[forest.hidden_H], forest)
-        return BranchLogps(logps_P[forest.predictions_N], forest.branches_N, forest.branches)
+            if self.scalar is not None:
+                return self._scored(self.scalar, hidden_TD[forest.last_B], forest)
+            hidden_HD = hidden_TD[forest.hidden_H]
+            logps_P = self._logps(hidden_HD, forest)
+            found = self._statistics(hidden_HD, ask)
+        rows_N = forest.rows_P[forest.predictions_N]
+        return BranchLogps(
+            logps_P[forest.predictions_N],
+            forest.branches_N,
+            forest.branches,
+            statistics={name: values_H[rows_N] for name, values_H in found.items()},
+            hidden_HD=hidden_HD if ask.hidden else None,
+        )
+
+    def distribution(self, hidden_HD: Tensor) -> Distribution:
+        """Hidden states of this policy with its head, for another's `Ask.against`."""
+
+        def head(rows: Tensor) -> Tensor:
+            with self.autocast():
+                return self._logits(rows)
+
+        return Distribution(hidden_HD, head)
+
+    def _statistics(self, hidden_HD: Tensor, ask: Ask) -> dict[str, Tensor]:
+        if not ask.statistics:
+            return {}
+        vocabulary = self.model.config.get_text_config().vocab_size
+        wanted, budget = ask.statistics, self.logits_budget
+        return row_statistics(self._logits, hidden_HD, wanted, vocabulary, budget, ask.against)
+
+    def _scored(self, scalar: nn.Linear, last_BD: Tensor, forest: Forest) -> BranchLogps:
+        """The scalar head in fp32: a score's rounding is a reward's."""
+        with torch.autocast(last_BD.device.type, enabled=False):
+            scores_B = scalar(last_BD.to(scalar.weight.dtype))[:, 0]
+        zeros_N = scores_B.new_zeros(forest.predictions_N.shape)
+        return BranchLogps(zeros_N, forest.branches_N, forest.branches, scores_B=scores_B)
 
     def _packed(self, forest: Forest) -> Tensor:
         self.attend(TREE_ATTENTION)

@@ -32,13 +32,15 @@ class Rendered:
     """An example as tokens: the prompt's length in tokens and one branch per completion.
 
     `branches[k].ids` is the whole path, prompt included; `conversation` is equal for examples
-    of one conversation, and empty where none is known.
+    of one conversation, and empty where none is known. `desirable` is the completion's thumb,
+    of labelled examples.
     """
 
     example_id: str
     prompt_length: int
     branches: tuple[Branch, ...]
     conversation: str = ""
+    desirable: bool | None = None
 
     @property
     def prompt_ids(self) -> Sequence[int]:
@@ -108,12 +110,40 @@ class Renderer:
                 raise Unusable("too-long", f"{len(branch.ids)} tokens, limit {self.max_length}")
         if len({tuple(b.ids) for b in branches}) < len(branches):
             raise Unusable("equal-answers", "two answers are the same tokens")
-        return Rendered(example.id, len(prompt_ids), branches, example.conversation)
+        label = example.completions[0].label if example.shape == "labelled" else None
+        return Rendered(example.id, len(prompt_ids), branches, example.conversation, label)
 
-    def check(self, example: Example) -> tuple[str, str] | None:
+    def stretches(self, example: Example) -> list[Rendered]:
+        """A document as stretches of at most `max_length` tokens, all of them trained on.
+
+        Every token but the first has one before it to be predicted from: a stretch begins with
+        the last token of the one before. A document ends with the end-of-text token. Raises
+        `Unusable` for one of a single token.
+        """
+        self._refuse_special(example)
+        ids = [*self.begin, *self._encode(example.completions[0].text), self.end_id]
+        if len(ids) < 2 + len(self.begin):
+            raise Unusable("empty-answer", "the text has no tokens")
+        step = self.max_length - 1
+        cuts = [ids[at : at + self.max_length] for at in range(0, len(ids) - 1, step)]
+        return [
+            Rendered(example.id, 1, (Branch(cut, [False] + [True] * (len(cut) - 1)),))
+            for cut in cuts
+        ]
+
+    def render_as(self, example: Example, shape: str) -> list[Rendered]:
+        """What a method of that shape sees of the example: one item, or a text's stretches."""
+        if shape == "text":
+            return self.stretches(example)
+        return [self.render(example.oriented(shape))]
+
+    def check(self, example: Example, shape: str | None = None) -> tuple[str, str] | None:
         """(reason, detail) where the example cannot be rendered, else None."""
         try:
-            self.render(example)
+            if shape is None:
+                self.render(example)
+            else:
+                self.render_as(example, shape)
         except Unusable as error:
             return error.reason, error.detail
         return None

@@ -77,6 +77,7 @@ class Forest:
       hidden row h.
     - `predictions_N`, `branches_N`: supervised token n of the batch, in branch order and
       then in reading order, is prediction `predictions_N[n]` of branch `branches_N[n]`.
+    - `last_B`: the packed row of each branch's last token.
     - `path_tokens`: tokens the plain layout would compute, padding not counted.
     - `plans`: what others derive from the forest once and use in every layer.
     """
@@ -90,6 +91,7 @@ class Forest:
     targets_P: Tensor
     predictions_N: Tensor
     branches_N: Tensor
+    last_B: Tensor
     path_tokens: int
     first_H: np.ndarray[Any, Any] = field(compare=False, repr=False)
     plans: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -116,6 +118,7 @@ class Forest:
             targets_P=to_device(self.targets_P, device),
             predictions_N=to_device(self.predictions_N, device),
             branches_N=to_device(self.branches_N, device),
+            last_B=to_device(self.last_B, device),
             path_tokens=self.path_tokens,
             first_H=self.first_H,
         )
@@ -208,6 +211,7 @@ class _Builder:
         rows: list[np.ndarray] = []
         targets: list[np.ndarray] = []
         owners: list[np.ndarray] = []
+        last: list[int] = []
         for index, branch in enumerate(self.branches):
             spans = (self.segments[s] for s in self.paths[index])
             path = np.concatenate([np.arange(s.start, s.end) for s in spans])
@@ -216,6 +220,7 @@ class _Builder:
             rows.append(path[supervised - 1])
             targets.append(ids_T[path[supervised]])
             owners.append(np.full(len(supervised), index, dtype=np.int64))
+            last.append(int(path[-1]))
         row_N, target_N = np.concatenate(rows), np.concatenate(targets)
         pairs_P, predictions_N = np.unique(
             np.stack([row_N, target_N], axis=1), axis=0, return_inverse=True
@@ -231,6 +236,7 @@ class _Builder:
             targets_P=torch.from_numpy(pairs_P[:, 1].copy()),
             predictions_N=torch.from_numpy(predictions_N.reshape(-1)),
             branches_N=torch.from_numpy(np.concatenate(owners)),
+            last_B=torch.tensor(last, dtype=torch.int64),
             path_tokens=sum(len(branch.ids) for branch in self.branches),
             first_H=np.searchsorted(rows_P.reshape(-1), np.arange(len(hidden_H) + 1)),
         )

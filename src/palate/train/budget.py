@@ -24,6 +24,7 @@ from palate.model.policy import Precision
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, computed_tokens, cut
 from palate.train.folder import Lowered, Plan
+from palate.train.reference import reference_mode
 
 # The budgets that `auto` chooses among: powers of two, so that two runs on one machine agree
 # although its free memory is never twice the same.
@@ -137,7 +138,8 @@ def need_of(
         anatomy,
         adapter=config.adapter,
         precision=precision,
-        live_reference=config.train.reference == "live" and method.reference,
+        live_reference=method.reference
+        and reference_mode(config.train.reference, method) != "cached",
         in_4_bits=config.model.quantize == "nf4",
         fused=fused,
     )

@@ -28,8 +28,9 @@ from palate.durable import Damaged, commit_folder, verify_folder
 from palate.losses.batch import State
 from palate.train.parallel import ALONE, Ranks
 
-# 1: without world, parallel and tensors, and otherwise the same. 2: as described above.
-FORMAT = 2
+# 1: without world, parallel and tensors, and otherwise the same. 2: only the interval's sums wait.
+# 3: as described above.
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def save(
 ) -> Path:
     """Commit `root/step-N`, then remove all but the newest `keep`. All ranks call it together.
 
-    `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval.
+    `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval, and
+    the best measurement so far, `best.step`, whose checkpoint is never removed.
     """
     files = {
         "weights": ranks.whole(weights),
@@ -77,8 +79,10 @@ def save(
         who = {"world": ranks.world, "parallel": ranks.parallel}
         tensors = {name: _contents(inside) for name, inside in files.items()}
         commit_folder(target, fill, {"format": FORMAT, "step": step, **who, "tensors": tensors})
+        best = ((waiting or {}).get("best") or {}).get("step")
         for old in list_checkpoints(root)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old.name != f"step-{best}":
+                shutil.rmtree(old, ignore_errors=True)
 
     ranks.on_main(commit)
     return target
@@ -110,10 +114,17 @@ def load_latest(
     return found
 
 
-def load_weights(root: Path, weights: Mapping[str, Tensor]) -> None:
-    """Put the weights of the newest good checkpoint into `weights`, and nothing else."""
-    name, _, _ = _newest(root)
+def load_weights(root: Path, weights: Mapping[str, Tensor], step: int | None = None) -> None:
+    """Put the weights of a step's checkpoint into `weights`; default: of the newest good one.
+
+    Raises `ValueError` where the step's is not there or not whole.
+    """
+    name = _newest(root)[0] if step is None else f"step-{step}"
     assert name is not None, "a run that came to its end has a checkpoint"
+    try:
+        verify_folder(root / name)
+    except Damaged as error:
+        raise ValueError(f"the best checkpoint cannot be read ({error}): start anew") from error
     _put_weights(root / name, weights)
 
 

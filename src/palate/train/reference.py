@@ -17,22 +17,25 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from palate.config import ConfigError
 from palate.durable import Damaged, commit_folder, verify_folder, write_json
+from palate.losses.method import Method
 from palate.model.native.build import native
-from palate.model.policy import BranchLogps, Policy
+from palate.model.policy import Ask, BranchLogps, Policy
 from palate.model.score import score_rows, supervised_tokens
+from palate.model.statistics import Distribution
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import cut
 from palate.tokens.tree import MIN_SHARED, WORTH, to_device
 from palate.train.parallel import ALONE, Ranks
-from palate.train.step import MicroBatch
+from palate.train.shapes import MicroBatch
 
 # Raised whenever the same inputs would give other bits: attention, layout, head.
 LAYOUT_VERSION = 4
@@ -66,6 +69,35 @@ class LiveReference:
         with self.switch():
             found: BranchLogps = self.reference(micro.forest)
         return found.token_logps_N
+
+    @torch.no_grad()
+    def distribution(self, micro: MicroBatch) -> tuple[Tensor, Distribution]:
+        """The log-probs [N], and the whole distribution at the rows that reach the head."""
+        with self.switch():
+            found: BranchLogps = self.reference(micro.forest, Ask(hidden=True))
+        assert found.hidden_HD is not None, "they were asked for"
+        plain = self.reference.distribution(found.hidden_HD)
+
+        def head(rows: Tensor) -> Tensor:
+            with self.switch():  # the policy's backward pass may be running
+                return plain.head(rows)
+
+        return found.token_logps_N, Distribution(found.hidden_HD, head)
+
+
+def reference_mode(wanted: str, method: Method) -> Literal["cached", "live", "moving"]:
+    """How a recipe's `train.reference` is met; raises `ConfigError` where it cannot be.
+
+    `auto` is the cache, unless the method needs more than it holds.
+    """
+    if method.reference and method.live_only and wanted == "cached":
+        raise ConfigError(
+            f"{method.name} cannot be trained with a cached reference, because "
+            f"{method.live_only}: leave train.reference out, or set it to live"
+        )
+    if method.moving is not None:
+        return "moving"
+    return "live" if wanted == "live" or method.live_only else "cached"
 
 
 def cache_key(examples: Sequence[Rendered], weights: str, policy: Policy) -> str:

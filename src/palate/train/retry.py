@@ -17,7 +17,7 @@ from torch import Tensor
 from palate.machine import ran_out_of_memory
 from palate.train.budget import Budget
 from palate.train.parallel import ALONE, Ranks
-from palate.train.step import MicroBatch
+from palate.train.shapes import MicroBatch
 
 T = TypeVar("T")
 

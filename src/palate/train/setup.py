@@ -19,17 +19,18 @@ from palate.model.load import load_config_only, load_tokenizer, to_compute
 from palate.model.native.build import native
 from palate.model.policy import Layout, Policy, Precision
 from palate.model.probe import Probe, check_plain, probe
+from palate.model.scalar import add_scalar_head
 from palate.progress import Reporter
 from palate.tokens.render import Rendered, Renderer
 from palate.train.base import Base, check_same, load_base
 from palate.train.checkpoint import load_weights
 from palate.train.device import equip, plan_device
 from palate.train.folder import Plan, read_plan, write_environment, write_plan
-from palate.train.loop import Split
 from palate.train.optimizer import default_lr
 from palate.train.parallel import ALONE, Ranks, describe
-from palate.train.reference import LiveReference, cached_reference
+from palate.train.reference import LiveReference, cached_reference, reference_mode
 from palate.train.stochastic import narrow_weights
+from palate.train.task import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Learner:
 
     `reference()` is the policy that the reference's log-probs are read from, and `switch` is
     entered meanwhile: the same policy with its adapters off (or the frozen copy of the one it
-    started from), or a frozen copy of the base.
+    started from), or a frozen copy of the base. `live` is a reference that the method brings
+    along, such as one that moves.
     """
 
     policy: Policy
@@ -49,6 +51,7 @@ class Learner:
     lr: float
     switch: Callable[[], AbstractContextManager[None]]
     reference: Callable[[], Policy]
+    live: LiveReference | None = None
 
 
 def set_up(
@@ -97,14 +100,18 @@ def set_up(
     )
 
 
-def trained_learner(config: RunConfig, folder: Path, learner: Learner) -> Learner:
-    """The learner with the weights of the run's last checkpoint, loaded anew into one process.
+def trained_learner(
+    config: RunConfig, folder: Path, learner: Learner, step: int | None = None
+) -> Learner:
+    """The learner with the weights of a checkpoint (default: the last), loaded into one process.
 
     For what follows training that divided the weights over ranks.
     """
     policy = Policy(load_base(config, str(learner.policy.device)).loaded.model)
     adapted = _adapt(config, policy, learner.plan)
-    load_weights(folder / "checkpoints", trainable(policy))
+    if learner.policy.scalar is not None:
+        add_scalar_head(policy)
+    load_weights(folder / "checkpoints", trainable(policy), step)
     return replace(
         learner,
         policy=policy,
@@ -177,13 +184,13 @@ def make_split(
     """
     if not method.reference or not examples:
         return Split(examples, None)
-    if config.train.reference == "live":
+    if reference_mode(config.train.reference, method) != "cached":
         if ranks.parallel == "fsdp":
             raise ConfigError(
-                "train.reference live cannot be read from divided weights: use cached, or "
-                "train.parallel=ddp"
+                "a reference that is computed at every step cannot be read from divided weights: "
+                "use train.reference=cached where the method allows it, or train.parallel=ddp"
             )
-        return Split(examples, LiveReference(learner.reference(), learner.switch))
+        return Split(examples, learner.live or LiveReference(learner.reference(), learner.switch))
     with say.bar(title, len(examples)) as bar:
         cached = cached_reference(
             learner.policy,

@@ -9,48 +9,31 @@ count, the statistic, the metrics and the state are those of all of its examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from palate.losses.batch import (
-    Context,
-    Demonstrations,
-    Pairs,
-    Side,
-    State,
-    concatenate,
-    detach,
-    exchange,
-    first,
-)
+from palate.losses.batch import Context, State, concatenate, detach, exchange, first
 from palate.losses.method import Method
-from palate.model.policy import BranchLogps, Policy, accumulation_dtype
+from palate.model.policy import Policy, accumulation_dtype
 from palate.tokens.render import Rendered
-from palate.tokens.tree import Forest, build_forest
+from palate.tokens.tree import build_forest, to_device
 from palate.train.parallel import ALONE, Ranks
+from palate.train.shapes import Batch, MicroBatch, ReferenceLookup, batch_of
 
-Batch = Pairs | Demonstrations
 T = TypeVar("T", Tensor, Batch)
-# log π_ref of every supervised token of a micro-batch, in the forest's order
-ReferenceLookup = Callable[["MicroBatch"], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """Some examples of a step, packed.
+class Packed:
+    """Micro-batches and their reference; `statistic_over` where the step statistic is of others."""
 
-    `rows` are indices into the data, `places` the examples' places in the step. A `filler` is
-    computed so that all ranks do the same, and counts for nothing.
-    """
-
-    forest: Forest
-    rows: tuple[int, ...]
-    places: tuple[int, ...]
-    filler: bool = False
+    batches: Sequence[MicroBatch]
+    reference: ReferenceLookup | None
+    statistic_over: Packed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +72,11 @@ def pack(
         branches = [branch for row in rows for branch in examples[row].branches]
         forest = build_forest(branches, share=share).to(device)
         places = tuple(place_of[row] for row in rows)
-        return MicroBatch(forest, rows=tuple(rows), places=places, filler=filler)
+        thumbs = [examples[row].desirable for row in rows]
+        desirable_B = None
+        if None not in thumbs:
+            desirable_B = to_device(torch.tensor(thumbs, dtype=torch.float32), device)
+        return MicroBatch(forest, tuple(rows), places, filler, desirable_B)
 
     batches = [micro(rows) for rows in cuts]
     if fillers:
@@ -102,8 +89,7 @@ def compute_step(
     policy: Policy,
     method: Method,
     params: Any,
-    batches: Sequence[MicroBatch],
-    reference: ReferenceLookup | None,
+    packed: Packed,
     state: State,
     *,
     backward: bool = True,
@@ -115,7 +101,9 @@ def compute_step(
     Raises `FloatingPointError` on a loss that is not finite, naming the rows, on all ranks; of a
     training step on a GPU, which the host does not wait for, `palate.train.guard` does.
     """
-    context = _statistic(policy, method, params, batches, reference, state, ranks)
+    batches = packed.batches
+    over = packed.statistic_over or packed
+    context = _statistic(policy, method, params, over, state, ranks)
     own = [micro for micro in batches if not micro.filler]
     denominator = ranks.sum(_denominator(method, own))
     total = torch.zeros((), dtype=accumulation_dtype(policy.device), device=policy.device)
@@ -123,14 +111,15 @@ def compute_step(
     metrics: list[dict[str, Tensor]] = []
     for micro in batches:
         with torch.set_grad_enabled(backward):
-            batch = _batch(method, policy(micro.forest), micro, reference)
+            batch = batch_of(method, policy, micro, packed.reference)
             output = method.loss(batch, params, _of_micro(context, micro))
             loss = output.loss_B.sum() * (0 if micro.filler else 1) / denominator
         if backward:
             loss.backward()
         micro.forest.plans.clear()  # masks and the like, which the next micro-batch has no use for
         total += loss.detach()
-        seen.append(_counted(detach(batch), micro))
+        if method.advance is not None:
+            seen.append(_counted(detach(batch), micro))
         values = {**output.metrics, "loss": output.loss_B}
         metrics.append({name: _counted(value.detach(), micro) for name, value in values.items()})
     total = ranks.gather([total[None]])[0].sum()
@@ -156,8 +145,7 @@ def _statistic(
     policy: Policy,
     method: Method,
     params: Any,
-    batches: Sequence[MicroBatch],
-    reference: ReferenceLookup | None,
+    over: Packed,
     state: State,
     ranks: Ranks,
 ) -> Context:
@@ -165,11 +153,11 @@ def _statistic(
     if method.statistic is None:
         return Context(state=state)
     with torch.no_grad():
-        seen = [
-            _counted(_batch(method, policy(micro.forest), micro, reference), micro)
-            for micro in batches
-        ]
-        own = [micro for micro in batches if not micro.filler]
+        seen = []
+        for micro in over.batches:
+            seen.append(_counted(batch_of(method, policy, micro, over.reference), micro))
+            micro.forest.plans.clear()
+        own = [micro for micro in over.batches if not micro.filler]
         found = method.statistic(_step_batch(seen, own, ranks), params, state)
     return Context(
         state=state,
@@ -203,23 +191,3 @@ def _denominator(method: Method, batches: Sequence[MicroBatch]) -> int:
     if method.normalise == "tokens":
         return sum(int(micro.forest.predictions_N.shape[0]) for micro in batches)
     return sum(len(micro.rows) for micro in batches)
-
-
-def _batch(
-    method: Method, out: BranchLogps, micro: MicroBatch, reference: ReferenceLookup | None
-) -> Batch:
-    """Branch log-probs as the data shape that the method reads."""
-    logp_B, length_B = out.sums_B(), out.counts_B()
-    ratio_B = None
-    if method.reference:
-        assert reference is not None, "the method declared a reference"
-        wide = out.token_logps_N.to(logp_B.dtype) - reference(micro).to(logp_B)
-        ratio_B = out.sums_B(wide)
-
-    def side(offset: int, stride: int) -> Side:
-        ratio = None if ratio_B is None else ratio_B[offset::stride]
-        return Side(logp_B[offset::stride], ratio, length_B[offset::stride])
-
-    if method.shape == "pair":
-        return Pairs(chosen=side(0, 2), rejected=side(1, 2))
-    return Demonstrations(completion=side(0, 1))

@@ -29,10 +29,11 @@ from palate.tokens.sampler import Sampler
 from palate.train.budget import Budget, Decision, decide, enough_on, need_of, room_on
 from palate.train.folder import write_plan
 from palate.train.parallel import ALONE, Ranks
-from palate.train.reference import LiveReference
+from palate.train.reference import LiveReference, reference_mode
 from palate.train.retry import forget, release, smaller
 from palate.train.setup import Learner
-from palate.train.step import MicroBatch, ReferenceLookup, compute_step, pack
+from palate.train.shapes import MicroBatch, ReferenceLookup
+from palate.train.step import Packed, compute_step, pack
 
 _GIB = 2**30
 
@@ -127,8 +128,8 @@ def attempt(
     batches = pack(examples, rows, [rows], share=share, device=policy.device)
     weights = list(trainable(policy).values())
     reference: ReferenceLookup = _zeros
-    if config.train.reference == "live" and method.reference:
-        reference = LiveReference(learner.reference(), learner.switch)
+    if method.reference and reference_mode(config.train.reference, method) != "cached":
+        reference = learner.live or LiveReference(learner.reference(), learner.switch)
     failed = None
     try:
         _compute_once(policy, chosen, batches, reference, weights)
@@ -154,7 +155,7 @@ def _compute_once(
     method, params = chosen
     state = method.initial_state(params) if method.initial_state else {}
     moments = [torch.full_like(weight, 0.0) for weight in weights for _ in range(2)]
-    compute_step(policy, method, params, batches, reference, state)
+    compute_step(policy, method, params, Packed(batches, reference), state)
     del moments
 
 
