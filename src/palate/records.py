@@ -137,7 +137,12 @@ class Example:
 
     @property
     def prompt_key(self) -> str:
-        """Hash of the prompt and its tools: equal for equal prompts, whatever the answers."""
+        """Hash of the prompt and its tools: equal for equal prompts, whatever the answers.
+
+        A text, which has no prompt, is hashed itself.
+        """
+        if not self.prompt and self.completions:
+            return digest({"text": self.completions[0].content_key})
         return digest({"prompt": [m.to_dict() for m in self.prompt], "tools": list(self.tools)})
 
     @property
