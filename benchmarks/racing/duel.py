@@ -81,7 +81,10 @@ def check_equal(
             checkpointing=False,
             precompute=False,
             tuned=True,
-            lr=1e-4,
+            # An update that is proportional to the gradient: with AdamW's own eps the sign of a
+            # weight whose gradient is all rounding would decide where it goes.
+            lr=3e-3,
+            eps=1e-2,
         )
         samples[side], used[side] = processes.run(entry), entry
     ours, theirs = samples["palate"], samples["trl"]

@@ -74,7 +74,12 @@ def recipe(entry: Entry, course: Course, folder: Path) -> Any:
             "data": {"path": "the course", "heldout": 0},
             "method": {"name": "dpo", "beta": 0.1},
             "adapter": {"kind": entry.adapter, "rank": entry.rank, "alpha": entry.alpha},
-            "optim": {"lr": entry.lr, "schedule": "constant", "warmup": 0.0},
+            "optim": {
+                "lr": entry.lr,
+                "schedule": "constant",
+                "warmup": 0.0,
+                "eps": entry.eps,
+            },
             "train": {
                 "batch_size": course.pairs_per_step,
                 "layout": entry.layout,
@@ -94,9 +99,9 @@ def train(entry: Entry, course: Course, folder: Path) -> Sample:
     from palate.model.adapters import trainable
     from palate.progress import Quiet
     from palate.train.loop import run_loop
-    from palate.train.task import Split, Task, Watcher
     from palate.train.parallel import ALONE
     from palate.train.setup import make_split, set_up
+    from palate.train.task import Split, Task, Watcher
     from palate.train.trial import settle
 
     config = recipe(entry, course, folder)

@@ -37,6 +37,7 @@ class Entry:
     gate: str | None = None
     pairs: int | None = None
     steps: int | None = None
+    eps: float = 1e-8
     limit: int | None = None
     layout: str = "auto"
     tokens: int | None = None

@@ -185,6 +185,7 @@ def make_trainer(
         max_steps=len(steps),
         train_sampling_strategy="sequential",
         learning_rate=entry.lr,
+        adam_epsilon=entry.eps,
         lr_scheduler_type="constant",
         max_length=None,
         beta=0.1,
