@@ -43,6 +43,7 @@ from palate.train.metrics import read_metrics
 from palate.train.parallel import Ranks, join
 from palate.train.setup import Learner, set_up, trained_learner
 from palate.train.task import Interrupted, Progress, Task, Watcher
+from palate.train.trackers import Trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,9 @@ def train(
         folder = _shared(config.folder)
         if done is not None:
             return Run(folder, config, done)
+        names = config.train.trackers if ranks.is_main else []
+        trackers = Trackers(names, config.model_dump(mode="json"), folder, say.note)
+        stack.callback(trackers.finish)
         learner = set_up(config, folder, continues, say, ranks)
         ranks.on_main(
             lambda: _freeze(
@@ -105,7 +109,7 @@ def train(
         prompts = data.heldout if speaks else []
         answers = Answers(config, folder, learner, prompts, rule, stoppable, task.budget.first)
         ranks.on_main(answers.before)
-        progress = _train(task, continues, say, should_stop)
+        progress = _train(task, continues, say, should_stop, trackers.on_line)
 
         def finish() -> dict[str, Any]:
             answers.learner = trained = _trained(config, folder, learner, ranks, progress.best)
@@ -279,7 +283,13 @@ def _with_rejects(error: IngestError, path: Path) -> IngestError:
     return IngestError(f"{error}; every row and its reason: {path}")
 
 
-def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bool]) -> Progress:
+def _train(
+    task: Task,
+    resume: bool,
+    say: Reporter,
+    should_stop: Callable[[], bool],
+    on_line: Callable[[dict[str, Any]], None],
+) -> Progress:
     heldout: dict[str, float] = {}
     with say.bar("training", task.total_steps) as bar:
         at = 0
@@ -293,7 +303,7 @@ def _train(task: Task, resume: bool, say: Reporter, should_stop: Callable[[], bo
             heldout.update(means)
             say.note(f"step {step:>4}  held-out  {_words(means, {})}")
 
-        watch = Watcher(on_step, on_heldout, say.note, should_stop)
+        watch = Watcher(on_step, on_heldout, say.note, should_stop, on_line)
         return run_loop(task, resume=resume, watch=watch)
 
 
