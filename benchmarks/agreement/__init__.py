@@ -1,0 +1,1 @@
+"""Our losses and TRL's on the same token log-probs."""
