@@ -70,6 +70,6 @@ METHOD = Method(
     initial_loss=LN2,
     when="Answers should stay more diverse (`forward-kl`, `js`) than the reverse KL leaves them.",
     defaults="β = 0.1 as in the paper; `js` is its best trade-off. The clamp is ours.",
-    peers="Conventions of α differ: TRL's `alpha_divergence` has coefficient 1 where ours has the "
-    "forward KL; it clamps at the largest number of the dtype.",
+    peers="Conventions of α differ: TRL's `f_alpha_divergence_coef` is 1 − α. It clamps the "
+    "exponent of `alpha` at 80 in fp32, and that of `forward_kl` not at all.",
 )

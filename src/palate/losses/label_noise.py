@@ -55,7 +55,7 @@ CDPO = Method(
     initial_loss=LN2,
     when="Some labels are wrong and you would rather learn less than learn them.",
     defaults="ε = 0.1 is the note's example.",
-    peers="TRL's `label_smoothing`; one peer takes ε and ignores it for this loss.",
+    peers="Not in TRL: its `sigmoid` takes `label_smoothing` and ignores it (1.16), which is dpo.",
 )
 ROBUST_DPO = Method(
     name="robust-dpo",

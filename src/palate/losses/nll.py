@@ -68,5 +68,6 @@ DPO_NLL = Method(
     loss=dpo_nll,
     when="The chosen answers' likelihood falls in DPO and the samples get worse.",
     defaults="α = 1 and β = 0.1 are the paper's.",
-    peers="TRL's `rpo_alpha` averages over the tokens of the batch; the paper and we by answer.",
+    peers="TRL's `loss_type: [sigmoid, sft]` averages over the tokens of the micro-batch; the "
+    "paper and we by answer.",
 )
