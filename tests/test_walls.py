@@ -56,7 +56,7 @@ ROOMS = {
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
-    "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
+    "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages"}),
 }

@@ -8,14 +8,19 @@ stage held out is held out in those that follow, and one that was trained on is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from palate.config import ConfigError, RunConfig, build_config, dump_config, load_config
-from palate.durable import write_json, write_text
+from palate.config import ConfigError, RunConfig, build_config, load_config
+from palate.durable import write_json
+from palate.losses.registry import find
 from palate.progress import Quiet, Reporter
+from palate.recipe_text import SHORTHAND
 from palate.run import Run, train
 from palate.store.snapshot import read_snapshot
+from palate.train.folder import open_folder
+from palate.train.parallel import join
 
 # What a stage may not say of itself: it follows from the recipe.
 _FIXED = ("stages", "out", "name", "resume")
@@ -32,9 +37,10 @@ def stage_configs(config: RunConfig) -> list[RunConfig]:
             raise ConfigError(f"{origin}: '{wrong[0]}' is the recipe's and not a stage's")
         raw = _merged(common, changes)
         before = found[-1] if found else None
-        if before is not None and "model" not in changes:
+        if before is not None and not _names_path(changes, "model"):
             raw["model"] = {**raw["model"], "path": str(before.folder / "model")}
-            raw["adapter"] = {**raw["adapter"], "path": None}
+            if not _names_path(changes, "adapter"):
+                raw["adapter"] = {**raw["adapter"], "path": None}
         raw["out"], raw["name"] = str(config.folder), "stage"
         checked = build_config(raw, origin)
         found.append(checked.model_copy(update={"name": f"{number}-{_method_name(checked)}"}))
@@ -53,44 +59,54 @@ def train_stages(
     """
     say = reporter or Quiet()
     stages = stage_configs(config)
-    _adopt(config)
+    for number, stage in enumerate(stages, 1):  # not after hours in those before it
+        try:
+            find(stage.method)
+        except ValueError as error:
+            raise ConfigError(f"stage {number}: {error}") from error
+    with ExitStack() as stack:
+        with join(config.train.parallel) as ranks:
+            ranks.on_main(lambda: stack.enter_context(open_folder(config))[1])
+        runs = _train_all(stages, say if ranks.is_main else Quiet(), should_stop)
+        if ranks.is_main:
+            results = [{"stage": run.config.name, **run.results} for run in runs]
+            write_json(config.folder / "results.json", {"stages": results})
+    return runs[-1]
+
+
+def _train_all(
+    stages: list[RunConfig], say: Reporter, should_stop: Callable[[], bool]
+) -> list[Run]:
     known: dict[str, bool] = {}
-    results: list[dict[str, Any]] = []
-    run = None
+    runs: list[Run] = []
     for number, stage in enumerate(stages, 1):
         say.note(f"stage {number} of {len(stages)}: {_method_name(stage)}, in {stage.folder}")
-        run = train(stage, reporter=say, should_stop=should_stop, known=known)
-        results.append({"stage": stage.name, **run.results})
-        data = read_snapshot(run.folder / "snapshot")
+        runs.append(train(stage, reporter=say, should_stop=should_stop, known=known))
+        data = read_snapshot(stage.folder / "snapshot")
         for side, examples in ((False, data.train), (True, data.heldout)):
             known |= {example.prompt_key: side for example in examples}
-    assert run is not None, "a recipe with stages has one"
-    write_json(config.folder / "results.json", {"stages": results})
-    return run
+    return runs
 
 
-def _adopt(config: RunConfig) -> None:
-    """Keep the recipe in the folder; refuse a folder that holds another run."""
-    place = config.folder / "config.yaml"
-    if place.is_file():
-        old = load_config(place)
-        where = {"resume": config.resume, "out": config.out, "name": config.name}
-        if config.resume != "auto" or old.model_copy(update=where) != config:
-            raise ConfigError(
-                f"{config.folder} holds another run: continue it with its own recipe and "
-                "resume=auto, or start anew with another name=NAME"
-            )
-        return
-    config.folder.mkdir(parents=True, exist_ok=True)
-    write_text(place, dump_config(config))
+def examined(config: RunConfig) -> list[RunConfig]:
+    """The stages as they can be looked at before any has trained.
+
+    Each with the model that the first of them starts from: it has the sizes and the tokens of
+    those that will come of it.
+    """
+    origin: dict[str, str] = {}
+    found: list[RunConfig] = []
+    for stage in stage_configs(config):
+        path = origin.get(stage.model.path, stage.model.path)
+        origin[str(stage.folder / "model")] = path
+        model = stage.model.model_copy(update={"path": path})
+        found.append(stage.model_copy(update={"model": model}))
+    return found
 
 
 def last_stage(folder: Path) -> Path:
-    """The folder of the last stage that has begun, of a run with stages; else `folder` itself."""
-    place = folder / "config.yaml"
-    if not place.is_file() or (folder / "plan.json").is_file():
-        return folder
-    config = load_config(place)
+    """The folder of the last stage that has begun; `folder` itself where none has."""
+    config = load_config(folder / "config.yaml")
     begun = [stage.folder for stage in _placed(config, folder) if stage.folder.is_dir()]
     return begun[-1] if begun else folder
 
@@ -101,15 +117,25 @@ def _placed(config: RunConfig, folder: Path) -> list[RunConfig]:
     return stage_configs(moved)
 
 
+def _names_path(changes: dict[str, Any], section: str) -> bool:
+    """Whether a stage says by itself what it starts from."""
+    given = changes.get(section)
+    if isinstance(given, str):
+        return SHORTHAND[section] == "path"
+    return isinstance(given, dict) and given.get("path") is not None
+
+
 def _merged(common: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Sections key by key; a method whole, because its parameters are another's."""
     out = dict(common)
-    for key, value in changes.items():
-        old = out.get(key)
-        if key != "method" and isinstance(old, dict) and isinstance(value, dict):
-            out[key] = {**old, **value}
-        else:
+    for key, given in changes.items():
+        old, value = out.get(key), given
+        if key == "method" or not isinstance(old, dict):
             out[key] = value
+            continue
+        if key in SHORTHAND and isinstance(value, str | list):
+            value = {SHORTHAND[key]: value}
+        out[key] = {**old, **value} if isinstance(value, dict) else value
     return out
 
 

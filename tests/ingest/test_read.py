@@ -93,7 +93,7 @@ def test_the_same_pairs_from_every_container(tmp_path):
 def test_each_file_is_sniffed_on_its_own(tmp_path):
     _write(tmp_path / "a.jsonl", [_pair("one")])
     _write(tmp_path / "b.jsonl", [{"instruction": "two", "chosen": "a", "rejected": "b"}])
-    _write(tmp_path / "c.jsonl", [{"text": "neither"}])
+    _write(tmp_path / "c.jsonl", [{"words": "neither"}])
     examples, rejects = _read(tmp_path)
     assert [e.prompt[0].content for e in examples] == ["one", "two"]
     assert [(r.source, r.reason) for r in rejects] == [
@@ -130,7 +130,7 @@ def test_bytes_that_are_not_utf8_are_rejected(tmp_path):
         ([], "no usable row in .*there is no row at all"),
         (["{broken", "{broken", '"text"'], "broken-json 2, not-an-object 1 .first at line 1"),
         ([_pair("one", chosen="")], "empty-answer 1"),
-        ([{"text": "a"}], "matches no format: it has the fields text"),
+        ([{"words": "a"}], "matches no format: it has the fields words"),
     ],
 )
 def test_no_usable_row_is_one_line(tmp_path, rows, said):

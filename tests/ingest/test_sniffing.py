@@ -39,6 +39,10 @@ ROWS = {
         {"prompt": "Hi", "completion": "a"},
         {"messages": [USER, GOOD]},
     ],
+    "text": [
+        {"text": "a"},
+        {"text": "a", "title": "b", "prompt": None},
+    ],
 }
 
 
@@ -70,7 +74,7 @@ def test_the_majority_decides():
 
 
 @pytest.mark.parametrize(
-    "row", [{"question": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a"}, {}, {"text": "a"}]
+    "row", [{"question": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a"}, {}, {"words": "a"}]
 )
 def test_what_is_no_format_is_not_guessed(row):
     assert sniff([row]) is None
@@ -81,7 +85,7 @@ def test_no_match_says_what_was_seen_and_what_is_closest():
     assert "prompt, good, bad" in said
     assert "closest is trl, which looks for prompt, chosen, rejected" in said
     assert all(name in said for name in FORMATS)
-    assert "closest" not in no_match([{"text": "a"}])
+    assert "closest" not in no_match([{"words": "a"}])
 
 
 def test_an_unknown_format_names_the_nearest():

@@ -51,20 +51,32 @@ def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -
         for warning in health.warnings:
             typer.secho(f"! {warning}", fg=typer.colors.YELLOW)
         sys.stdout.flush()
-    needs = None
-    if config is not None:
+    needs: list[dict[str, Any]] = []
+    for part in _parts(config) if config is not None else ():
         from palate.cli.needs import estimate
 
-        needs = estimate(config, health)
+        need = estimate(part, health)
+        needs.append(need.to_dict())
         if not as_json:
-            _print_rows(f"\nWhat {recipe} needs (rough estimates)", needs.rows())
-            typer.secho(needs.verdict, fg=typer.colors.GREEN if needs.fits else typer.colors.RED)
+            which = f" in stage {part.name}" if config is not None and config.stages else ""
+            _print_rows(f"\nWhat {recipe} needs{which} (rough estimates)", need.rows())
+            colour = typer.colors.GREEN if need.fits else typer.colors.RED
+            typer.secho(need.verdict, fg=colour)
     if as_json:
         found: dict[str, Any] = {"machine": asdict(health)}
         found["machine"]["rows"] = dict(health.rows)
-        if needs is not None:
-            found["recipe"] = needs.to_dict()
+        if config is not None:
+            found |= {"stages": needs} if config.stages else {"recipe": needs[0]}
         typer.echo(json.dumps(found, ensure_ascii=False))
+
+
+def _parts(config: RunConfig) -> list[RunConfig]:
+    """The recipe, or each of its stages."""
+    if not config.stages:
+        return [config]
+    from palate.stages import examined
+
+    return examined(config)
 
 
 def examine(config: RunConfig | None = None) -> Health:

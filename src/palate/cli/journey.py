@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.cli.runs import run_config
+from palate.cli.runs import run_config, run_folder
 from palate.config import ConfigError, RunConfig
 from palate.records import Example
 
@@ -37,7 +37,7 @@ class Journey:
         from palate.store.snapshot import read_snapshot
         from palate.train.folder import read_plan
 
-        self.folder = folder
+        self.folder = folder = run_folder(folder)
         self.config: RunConfig = run_config(folder)
         self.method: Method
         self.method, self.params = find(self.config.method)

@@ -124,7 +124,7 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
         else "",
         pairs=len(pairs),
         demonstrations=len(demonstrations),
-        prompts=len({example.prompt_key for example in pairs or demonstrations}),
+        prompts=len({example.prompt_key for example in pairs or demonstrations or examples}),
         tags=tuple(sorted({tag for example in examples for tag in example.tags})),
         thumbs=dict(thumbs),
     )

@@ -18,6 +18,16 @@ def is_run(folder: Path | str) -> bool:
     return (Path(folder) / "config.yaml").is_file()
 
 
+def run_folder(folder: Path | str) -> Path:
+    """The run's folder; of a run with stages, its last stage's that has begun."""
+    folder = Path(folder)
+    if not is_run(folder) or not load_config(folder / "config.yaml").stages:
+        return folder
+    from palate.stages import last_stage
+
+    return last_stage(folder)
+
+
 def run_config(folder: Path | str) -> RunConfig:
     """The resolved config of a run; `ConfigError` names the runs beside it when it is none."""
     folder = Path(folder)
@@ -30,13 +40,21 @@ def run_config(folder: Path | str) -> RunConfig:
 
 def finished_model(folder: Path | str) -> str:
     """The folder of the model that a run ships; `ConfigError` when it has not come that far."""
-    model = Path(folder) / "model"
+    folder = Path(folder)
+    model = folder / "model"
     if not (model / "config.json").is_file():
         raise ConfigError(
             f"the run {folder} is not finished, so it has no model yet: continue it with "
-            f"palate train {Path(folder) / 'config.yaml'} resume=auto"
+            f"palate train {_recipe_of(folder)} resume=auto"
         )
     return str(model)
+
+
+def _recipe_of(folder: Path) -> Path:
+    """The recipe that trains the run: of a stage, that of the whole."""
+    whole = folder.parent / "config.yaml"
+    staged = whole.is_file() and bool(load_config(whole).stages)
+    return whole if staged else folder / "config.yaml"
 
 
 def shared_system(examples: Sequence[Example]) -> str | None:

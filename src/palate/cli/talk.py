@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from palate.cli.runs import finished_model, is_run, run_config, shared_system
+from palate.cli.runs import finished_model, is_run, run_config, run_folder, shared_system
+from palate.config import ConfigError, RunConfig
 from palate.progress import Reporter, reporter_for
 from palate.records import Message
 
@@ -122,10 +123,12 @@ def open_talk(
     """Load what `model` names; raises `ValueError` with the cure."""
     place, template, trust = model, "auto", False
     if is_run(model):
-        config = run_config(model)
-        place, template = finished_model(model), config.data.template
+        folder = run_folder(model)
+        config = run_config(folder)
+        place, template = finished_model(folder), config.data.template
         trust = config.model.trust_remote_code
-        system = system if system is not None else _trained_system(Path(model), say)
+        _refuse_classifier(config, model)
+        system = system if system is not None else _trained_system(folder, say)
     say.note(f"loading {place} …")
     policy, renderer = _load(place, template, trust)
     from palate.generate.sampling import Sampling, most_positions
@@ -157,6 +160,13 @@ def _load(place: str, template: Any, trust: bool) -> tuple[Policy, Renderer]:
     policy.eval()
     renderer = Renderer(loaded.tokenizer, template=template, end_ids=loaded.end_ids)
     return policy, renderer
+
+
+def _refuse_classifier(config: RunConfig, model: str) -> None:
+    from palate.losses.registry import find
+
+    if find(config.method)[0].head != "own":
+        raise ConfigError(f"{model} is a reward model: it scores answers, and cannot give any")
 
 
 def _trained_system(folder: Path, say: Reporter) -> str | None:

@@ -45,7 +45,13 @@ def split(
         sides[prompt in held].append(example)
     if not all(sides):
         empty = "the held-out part" if sides[0] else "training"
-        raise ValueError(f"nothing is left for {empty}: name other data.heldout_values")
+        cure = "name other data.heldout_values"
+        if known and heldout_values is None:
+            used = "trained on" if sides[0] else "held out"
+            cure = (
+                f"an earlier stage {used} all of the prompts; set one data.heldout for all stages"
+            )
+        raise ValueError(f"nothing is left for {empty}: {cure}")
     return sides
 
 

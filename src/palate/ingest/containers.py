@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -39,6 +39,8 @@ SNIFFED_BYTES = 4096
 def files(path: Path) -> list[Path]:
     """The data files that `path` stands for: itself, or those of a folder, sorted by name.
 
+    Of a folder with rows in it, documents (.txt, .md) are none.
+
     Raises `IngestError` if there is nothing to read.
     """
     if path.is_file():
@@ -46,10 +48,16 @@ def files(path: Path) -> list[Path]:
     if not path.exists():
         raise IngestError(f"there is no file {path}")
     inside = (p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file())
-    found = [path / p for p in inside if kind_of(p) and not any(x[0] == "." for x in p.parts)]
+    found = holding_rows(path / p for p in inside if not any(x[0] == "." for x in p.parts))
     if not found:
         raise IngestError(f"the folder {path} holds no data file ({', '.join(KINDS)})")
     return found
+
+
+def holding_rows(paths: Iterable[Path]) -> list[Path]:
+    """Those that hold rows, or documents where none does: beside rows lies a README."""
+    known = [path for path in paths if kind_of(path)]
+    return [path for path in known if kind_of(path) != "text"] or known
 
 
 def kind_of(path: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from palate.ingest.containers import kind_of
+from palate.ingest.containers import holding_rows
 from palate.ingest.errors import IngestError
 
 PREFIX = "hub:"
@@ -27,12 +27,15 @@ def fetch(spec: str) -> list[tuple[str, Path]]:
     if match is None:
         raise IngestError(f"'{spec}' is not of the form hub:OWNER/NAME[@REVISION][:SPLIT]")
     repo, revision, wanted = match["repo"], match["revision"], match["split"]
-    names = [name for name in _list(repo, revision) if _is_data(name)]
+    listed = [Path(name) for name in _list(repo, revision) if _is_data(name)]
+    names = [path.as_posix() for path in holding_rows(listed)]
     splits: dict[str, list[str]] = {}
     for name in sorted(names):
         splits.setdefault(split_of(name), []).append(name)
     if not splits:
-        raise IngestError(f"the hub data set {repo} holds no Parquet, JSON, JSONL or CSV file")
+        raise IngestError(
+            f"the hub data set {repo} holds no Parquet, JSON, JSONL, CSV or text file"
+        )
     split = _choose(repo, wanted, list(splits))
     return [(f"{PREFIX}{repo}/{name}", _download(repo, name, revision)) for name in splits[split]]
 
@@ -46,7 +49,7 @@ def split_of(name: str) -> str:
 
 def _is_data(name: str) -> bool:
     path = PurePosixPath(name)
-    return kind_of(Path(name)) is not None and path.name != "dataset_infos.json" and name[0] != "."
+    return path.name not in {"dataset_infos.json", "README.md"} and name[0] != "."
 
 
 def _choose(repo: str, wanted: str | None, splits: list[str]) -> str:

@@ -61,6 +61,7 @@ def memory(
     precision: Precision,
     *,
     live_reference: bool,
+    moving: bool = False,
     in_4_bits: bool = False,
     fused: bool = False,
 ) -> Memory:
@@ -69,6 +70,8 @@ def memory(
     With an adapter in bf16 the frozen matrices are kept in bf16 only, and a tied head gets a
     bf16 copy of its own. Full training in bf16 keeps fp32 weights, and their bf16 copies
     while a micro-batch is computed. A live reference beside full training is a second model.
+    One that moves is a second model beside an adapter too, and keeps what moves in fp32: every
+    weight, or of an adapted model twice the matrices that have adapters (`palate.train.moving`).
     In 4 bits the body is neither of these, but codes and scales (`palate.model.nf4`). `fused`
     layers (`palate.model.fused`) keep less, and their head no logits: a copy of its matrix, and
     of each scored row an fp32 vector.
@@ -82,12 +85,16 @@ def memory(
         frozen_fp32 -= 0 if bf16 else 4 * anatomy.body
         copies += int(BYTES_A_WEIGHT * anatomy.body) - (2 * anatomy.body if bf16 else 0)
     trained = anatomy.adapter(adapter) if lora else anatomy.parameters
+    masters = 4 * anatomy.parameters
+    if lora:
+        masters = 2 * 4 * sum(m.inputs * m.outputs for m in anatomy.adapted(adapter.targets))
+    second = frozen_fp32 + copies if moving or (live_reference and not lora) else 0
     return Memory(
         program=PROGRAM,
         weights=frozen_fp32 if lora else 4 * anatomy.parameters,
         copies=copies,
         trained=trained * (TRAINED_BYTES + (4 if lora else 0)),
-        reference=frozen_fp32 + copies if live_reference and not lora else 0,
+        reference=second + (masters if moving else 0),
         activations=activations(anatomy, largest, precision, lora=lora, fused=fused),
         logits=_head(anatomy, largest, lora=lora, fused=fused),
         last=max(4 * anatomy.parameters, 8 * trained),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -56,9 +55,3 @@ def _other_token(tokenizer: Any, end_ids: set[int]) -> str:
     raise ValueError(
         "the tokenizer has no special token to pad with besides its end of turn: add one to it"
     )
-
-
-def save_classifier(classifier: Any, tokenizer: Any, folder: Path) -> None:
-    """Write what `AutoModelForSequenceClassification` loads."""
-    classifier.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

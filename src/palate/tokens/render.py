@@ -82,7 +82,7 @@ class Renderer:
         self.system_joins = self.chat and not _takes_system(tokenizer)
         self.border = _border(tokenizer)
         self.special = sorted(set(tokenizer.get_added_vocab()) & _special_tokens(tokenizer))
-        empty = tokenizer("")["input_ids"] if not self.chat else []
+        empty = tokenizer("")["input_ids"]
         bos = tokenizer.bos_token_id
         self.begin = [bos] if bos is not None and empty[:1] == [bos] else []
 
@@ -117,8 +117,9 @@ class Renderer:
         """A document as stretches of at most `max_length` tokens, all of them trained on.
 
         Every token but the first has one before it to be predicted from: a stretch begins with
-        the last token of the one before. A document ends with the end-of-text token. Raises
-        `Unusable` for one of a single token.
+        the last token of the one before. A document begins with the beginning-of-text token,
+        if the tokenizer puts one there, and ends with the end-of-text token. Raises `Unusable`
+        for one without words.
         """
         self._refuse_special(example)
         ids = [*self.begin, *self._encode(example.completions[0].text), self.end_id]

@@ -140,6 +140,7 @@ def need_of(
         precision=precision,
         live_reference=method.reference
         and reference_mode(config.train.reference, method) != "cached",
+        moving=method.moving is not None,
         in_4_bits=config.model.quantize == "nf4",
         fused=fused,
     )

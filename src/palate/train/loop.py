@@ -75,7 +75,8 @@ class _Loop:
         moving = self.task.moving
         if moving is not None and step % moving.how.every == 0:
             moving.follow()
-        if step == 1 or step % config.log_every == 0 or step == self.total:
+        logged = step == 1 or step % config.log_every == 0 or step == self.total
+        if logged:
             self._log(step, result, lr, norm)
         better = False
         if config.eval_every and step % config.eval_every == 0 and step < self.total:
@@ -83,6 +84,8 @@ class _Loop:
             pause = time.perf_counter()
             better = self._measure(step)
             self.since += time.perf_counter() - pause
+            if self.choice.enough and not logged:
+                self._log(step, result, lr, norm)
         stop = self.task.ranks.most(self.watch.should_stop()) > 0
         due = step == self.total or (config.save_every > 0 and step % config.save_every == 0)
         if stop or due or better or self.choice.enough:

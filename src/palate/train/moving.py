@@ -8,10 +8,11 @@ matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from palate.config import ConfigError, RunConfig
@@ -40,15 +41,15 @@ class MovingReference(LiveReference):
             raise ConfigError("a reference that moves needs whole weights: train.parallel=ddp")
         self.policy, self.how = policy, how
         model = load_base(config, str(policy.device)).loaded.model.requires_grad_(False)
+        adapted = _adapted(policy.model)
+        _untie(model, adapted)
         aliases = _aliases(model)
-        changing = set(_adapted(policy.model)) or set(aliases.values())
+        changing = set(adapted) or set(aliases.values())
         self.masters = {
             name: model.get_parameter(name).detach().float().clone() for name in changing
         }
         # What an adapter adds to: the policy's own copy of it may be rounded.
-        self.bases = {name: value.clone() for name, value in self.masters.items()}
-        if not _adapted(policy.model):
-            self.bases = {}
+        self.bases = {name: self.masters[name].clone() for name in adapted}
         self.moved = False
         to_compute(model, plan.precision)
         # Kept by what each weight is after that: a tied head has a copy of its own then.
@@ -104,10 +105,19 @@ def _aliases(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def _adapted(model: nn.Module) -> dict[str, LoraLinear]:
+def _untie(model: nn.Module, names: Iterable[str]) -> None:
+    """Give weights that an adapter changes to one module alone a copy for that module."""
+    aliases = _aliases(model)
+    for name in names:
+        if list(aliases.values()).count(aliases[name]) > 1:
+            module = model.get_submodule(name.removesuffix(".weight"))
+            module.weight = nn.Parameter(model.get_parameter(name).clone(), requires_grad=False)
+
+
+def _adapted(model: nn.Module) -> dict[str, Any]:
     """Layers with an adapter, by the name that their weight has in a model without."""
     return {
         f"{name}.weight": module
         for name, module in model.named_modules()
-        if isinstance(module, LoraLinear)
+        if isinstance(module, LoraLayer)
     }

@@ -11,6 +11,8 @@ store instead: it has no time limit, and it carries the news that another rank h
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import time
@@ -37,6 +39,8 @@ _TIMEOUT = timedelta(minutes=10)
 _POLL_SECONDS = 0.05
 _LINGER_SECONDS = 5.0
 _BUCKET = 2**24  # numbers in one all-reduce of gradients: 64 MiB in fp32
+# How often this process has joined: a run's stages do so in turn, each with words of its own.
+_joined = itertools.count()
 
 
 class PeerFailed(Exception):
@@ -245,15 +249,16 @@ def join(parallel: str) -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield ALONE
         return
-    store, rank, world = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+    store, rank, world = _rendezvous()
+    number = next(_joined)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        store=PrefixStore("group", store),
+        store=PrefixStore(f"group/{number}", store),
         rank=rank,
         world_size=world,
         timeout=_TIMEOUT,
     )
-    ranks = _Many("fsdp" if parallel == "fsdp" else "ddp", PrefixStore("palate", store))
+    ranks = _Many("fsdp" if parallel == "fsdp" else "ddp", PrefixStore(f"palate/{number}", store))
     try:
         yield ranks
         ranks.leave()
@@ -265,6 +270,13 @@ def join(parallel: str) -> Iterator[Ranks]:
     # After an error the group is left to the end of the process: with a rank gone, taking it
     # down in order would wait for that rank.
     dist.destroy_process_group()
+
+
+@functools.cache
+def _rendezvous() -> tuple[Store, int, int]:
+    """The store, rank and number of ranks: one store, however often the process joins."""
+    found: tuple[Store, int, int] = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+    return found
 
 
 def own_device(kind: str, local: int) -> str:
