@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,13 @@ def test_a_gguf_file_makes_the_round_trip(tmp_path: Path, monkeypatch: pytest.Mo
     tokenizer = AutoTokenizer.from_pretrained(place)
     assert "<|im_start|>" in tokenizer.chat_template
     assert loaded.end_ids == (tokenizer.convert_tokens_to_ids("<|im_end|>"),)
+
+
+def test_a_reward_model_is_not_read_as_a_language_model(tmp_path: Path) -> None:
+    """transformers would give it a language head of random numbers, and a warning."""
+    folder = save_tiny(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is a reward model, which scores answers"):
+        load(str(folder))

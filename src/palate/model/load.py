@@ -40,6 +40,7 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     """Load weights in fp32 and the tokenizer; raises `ValueError` with the cure."""
     quiet_transformers()
     place = resolve(path)
+    _refuse_classifier(path, load_config_only(path, trust_remote_code=trust_remote_code))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -51,6 +52,16 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     model.eval()
     nn.Module.to(model, device)
     return Loaded(model, tokenizer, path, end_ids(tokenizer, model), silenced)
+
+
+def _refuse_classifier(path: str, config: Any) -> None:
+    """A reward model has no language head: transformers would draw one at random."""
+    names = getattr(config, "architectures", None) or []
+    if any(str(name).endswith("ForSequenceClassification") for name in names):
+        raise ValueError(
+            f"{path} is a reward model, which scores answers and writes none: give the model that "
+            "it was trained from"
+        )
 
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...]]:
