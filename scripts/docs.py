@@ -14,7 +14,7 @@ import difflib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from palate.cli.methods import DATA, GROUPS, default_of, facts, group, range_of
 from palate.config import RunConfig
 from palate.losses.method import Method
 from palate.losses.registry import METHODS
@@ -40,11 +41,59 @@ For completion and checks in an editor, begin the file with
 `# yaml-language-server: $schema=PATH/docs/config.schema.json`.
 """
 METHODS_INTRO = """\
-`method: {name: NAME, …}` in a recipe chooses one. Below, a and b are the log-ratios of the policy
-against the reference for the chosen and the rejected completion: log π(y|x) − log π_ref(y|x),
-summed over the completion's tokens, in nats.
+`method: {name: NAME, …}` in a recipe chooses one, `method: NAME` with its defaults. The same facts
+are in `palate methods` and `palate methods NAME`, which also know those of other packages.
+
+What the letters mean: y_w is the chosen answer and y_l the rejected one, L_w and L_l are their
+tokens. a and b are their log-ratios, log π(y|x) − log π_ref(y|x), summed over the answer's tokens,
+in nats; h = a − b and z = βh. ℓ̄ is the mean log-prob of a token, σ the logistic function, sg a
+value without gradient. An answer's tokens include the end of its turn, never the prompt. Losses are
+means over the examples of an optimizer step unless something else is said, however the step is cut
+into micro-batches.
+
+*First loss* is the loss before the first step, with the default parameters, where policy and
+reference are the same model. Another one there means that something is wrong.
+"""
+METHODS_DATA = """\
+## The data they need
+
+| data | one example is | it comes from |
+|---|---|---|
+"""
+METHODS_SUMS = """\
+What does not fit is not converted in silence: rows that cannot be used are counted under their
+reason, and where nothing is left the error says what the method needs. Scores alone give pairs, but
+no thumbs: nothing says where good ends.
+
+## Sums of losses
+
+`method` may be a list. Each entry is a method with its parameters and a `weight` (1 unless given):
+
+```yaml
+method:
+  - {name: dpo, beta: 0.1}
+  - {name: nll, weight: 0.2}
+```
+
+The terms must read the same data with the same head, divide by the same count, and be different
+methods. The first gives the run its metrics; those of the others carry their names, as `nll/margin`
+does, and each term's own loss is reported. The
+[recipe of DPO with a likelihood term](../recipes/dpo-with-nll.yaml) is one.
+
+## Your own
+
+A method of another package is found by name, once the package is installed, through the entry point
+group `palate.losses`. [examples/custom_loss](../examples/custom_loss/README.md) is such a package,
+with its test. A loss is a function of tensors and parameters that returns one value for each
+example; everything else it needs, it declares in a `palate.losses.method.Method`.
 """
 LIMITS = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"), (Lt, "lt", "<"))
+JSON_LIMITS = {
+    "above": "exclusiveMinimum",
+    "at_least": "minimum",
+    "below": "exclusiveMaximum",
+    "at_most": "maximum",
+}
 TYPE_NAMES = {
     bool: "true or false",
     dict: "mapping",
@@ -151,82 +200,126 @@ def config_schema() -> dict[str, Any]:
     properties["model"] = {"anyOf": [{"type": "string"}, properties["model"]]}
     paths = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
     properties["data"] = {"anyOf": [*paths, properties["data"]]}
+    kinds = schema["$defs"]["AdapterConfig"]["properties"]["kind"]["enum"]
+    properties["adapter"] = {"anyOf": [{"enum": kinds}, properties["adapter"]]}
+    names = {"enum": sorted(METHODS)}
+    schema["$defs"] |= {_key(method): _method_schema(method) for method in METHODS.values()}
+    one = [{"$ref": f"#/$defs/{_key(method)}"} for method in METHODS.values()]
+    terms = [names, *(_term_schema(method) for method in METHODS.values())]
     properties["method"] = {
         "description": properties["method"]["description"],
         "default": {"name": "dpo"},
-        "anyOf": [{"enum": sorted(METHODS)}, *(_method_schema(m) for m in METHODS.values())],
+        "anyOf": [
+            names,
+            *one,
+            {"type": "array", "items": {"anyOf": terms}, "minItems": 1},
+        ],
     }
+    stage = {"type": "object", "properties": {"method": {"$ref": "#/properties/method"}}}
+    properties["stages"]["items"] = {"anyOf": [names, stage]}
     return schema
 
 
+def _key(method: Method) -> str:
+    return f"method-{method.name}"
+
+
 def _method_schema(method: Method) -> dict[str, Any]:
-    properties: dict[str, Any] = {"name": {"const": method.name, "description": method.title}}
-    json_types = {bool: "boolean", int: "number", float: "number", str: "string"}
-    for parameter in fields(method.params):
-        limits = {"above": "exclusiveMinimum", "at_least": "minimum", "at_most": "maximum"}
-        entry = {"description": parameter.metadata.get("description", "")}
-        if parameter.default is not MISSING:
-            entry["default"] = parameter.default
-            if type(parameter.default) in json_types:
-                entry["type"] = json_types[type(parameter.default)]
-        for ours, theirs in limits.items():
-            if parameter.metadata.get(ours) is not None:
-                entry[theirs] = parameter.metadata[ours]
-        properties[parameter.name] = entry
+    """A method and its parameters as a mapping."""
     return {
         "type": "object",
-        "properties": properties,
-        "required": ["name"],
+        "properties": {
+            "name": {"const": method.name, "description": method.title},
+            **{one.name: _parameter_schema(one) for one in fields(method.params)},
+        },
+        "required": ["name", *(p.name for p in fields(method.params) if p.default is MISSING)],
         "additionalProperties": False,
     }
+
+
+def _term_schema(method: Method) -> dict[str, Any]:
+    """The same as one term of a sum: with a weight."""
+    own = _method_schema(method)
+    weight = {"type": "number", "exclusiveMinimum": 0, "default": 1, "description": "Its weight."}
+    inside = {
+        key: {"$ref": f"#/$defs/{_key(method)}/properties/{key}"} for key in own["properties"]
+    }
+    return own | {"properties": {**inside, "weight": weight}}
+
+
+def _parameter_schema(parameter: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {"description": parameter.metadata.get("description", "")}
+    default, choices = parameter.default, parameter.metadata.get("choices", ())
+    if default is not MISSING:
+        entry["default"] = default
+    if choices:
+        entry["enum"] = list(choices)
+    elif default is None:
+        entry["type"] = ["number", "null"]
+    elif isinstance(default, bool):
+        entry["type"] = "boolean"
+    elif isinstance(default, str):
+        entry["type"] = "string"
+    elif default is not MISSING:
+        entry["type"] = "number"
+    for ours, theirs in JSON_LIMITS.items():
+        if parameter.metadata.get(ours) is not None:
+            entry[theirs] = parameter.metadata[ours]
+    return entry
 
 
 # The methods ------------------------------------------------------------------------------
 
 
 def methods_page() -> str:
-    """The index of methods: a table, then each with its formula, paper and parameters."""
-    out = [
-        "# The methods\n",
-        GENERATED,
-        METHODS_INTRO,
-        "| name | what it is | data | reference |",
-        "|---|---|---|---|",
-    ]
-    for method in METHODS.values():
-        needs = "yes" if method.reference else "no"
-        out.append(
-            f"| [`{method.name}`](#{method.name}) | {method.title} | {method.shape} | {needs} |"
-        )
-    out.append("")
-    for method in METHODS.values():
-        out += _method_section(method)
+    """The index of methods: their data, tables by group, then each with all its facts."""
+    out = ["# The methods\n", GENERATED, METHODS_INTRO]
+    groups = {title: [m for m in METHODS.values() if group(m) == title] for title in GROUPS}
+    for title, methods in groups.items():
+        out += [f"**{title}**\n", "| name | what it is | data | reference |", "|---|---|---|---|"]
+        for method in methods:
+            data = DATA[method.shape].name
+            cells = (f"[`{method.name}`](#{method.name})", method.title, data, _needs(method))
+            out.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        out.append("")
+    rows = (f"| {data.name} | {data.example} | {data.source} |" for data in DATA.values())
+    out += [METHODS_DATA + "\n".join(rows) + "\n", METHODS_SUMS]
+    for title, methods in groups.items():
+        out.append(f"## {title}\n")
+        for method in methods:
+            out += _method_section(method)
     return "\n".join(out)
 
 
+def _needs(method: Method) -> str:
+    if not method.reference:
+        return "no"
+    return "at every step" if method.live_only else "yes"
+
+
+def _linked(method: Method) -> str:
+    data = DATA[method.shape]
+    return f"[{data.name}](#the-data-they-need), {data.example}"
+
+
 def _method_section(method: Method) -> Iterator[str]:
-    yield f"## {method.name}\n"
-    yield f"{method.title}: `{method.formula}` ({method.paper}).\n"
-    if method.when:
-        yield f"{method.when}\n"
+    yield f"### {method.name}\n"
+    yield f"{method.title}:\n"
+    yield f"```\n{method.formula}\n```\n"
+    for what, text in facts(method):
+        yield f"- *{what}*: {_linked(method) if what == 'data' else text.rstrip('.')}."
+    yield f"- *recipe*: [recipes/{method.name}.yaml](../recipes/{method.name}.yaml)\n"
     parameters = fields(method.params)
     if not parameters:
         yield "It has no parameters.\n"
         return
     yield "| parameter | default | range | what it decides |"
     yield "|---|---|---|---|"
-    for parameter in parameters:
-        default = "*required*" if parameter.default is MISSING else f"`{_yaml(parameter.default)}`"
-        description = parameter.metadata.get("description", "")
-        cells = (f"`{parameter.name}`", default, _parameter_range(parameter), description)
+    for one in parameters:
+        about = one.metadata.get("description", "")
+        cells = (f"`{one.name}`", f"`{default_of(one)}`", range_of(one), about)
         yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
     yield ""
-
-
-def _parameter_range(parameter: Field[Any]) -> str:
-    symbols = {"above": ">", "at_least": "≥", "at_most": "≤"}
-    found = [(sign, parameter.metadata.get(name)) for name, sign in symbols.items()]
-    return ", ".join(f"{sign} {value:g}" for sign, value in found if value is not None)
 
 
 # The command line -------------------------------------------------------------------------

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
-from palate.config import ConfigError, load_config
+from palate.config import ConfigError, build_config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -42,11 +46,68 @@ def test_generated_pages_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def schema() -> Draft202012Validator:
+    text = (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8")
+    Draft202012Validator.check_schema(json.loads(text))
+    return Draft202012Validator(json.loads(text))
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_recipes_load(path: Path) -> None:
+def test_the_schema_admits_every_recipe(path: Path, schema: Draft202012Validator) -> None:
+    schema.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+METHODS_IN_RECIPES: list[tuple[Any, bool]] = [
+    ("dpo", True),
+    ({"name": "dpo", "beta": 0.3}, True),
+    ([{"name": "dpo", "beta": 0.3}, {"name": "nll", "weight": 0.2}], True),
+    (["dpo", "nll"], True),
+    ({"name": "kto", "desirable": None, "undesirable": 1.2}, True),
+    ({"name": "f-dpo", "divergence": "js"}, True),
+    ("dop", False),
+    ([], False),
+    ({"name": "dpo", "betta": 0.3}, False),
+    ({"name": "dpo", "weight": 0.3}, False),
+    ([{"name": "dpo", "weight": 0}], False),
+    ([{"name": "dpo", "betta": 0.3}], False),
+    ({"name": "f-dpo", "divergence": "kl"}, False),
+    ({"name": "exo", "epsilon": 0}, False),
+    ({"name": "exo", "epsilon": 0.5}, False),
+    ({"name": "dpo", "beta": None}, False),
+]
+
+
+@pytest.mark.parametrize(("method", "right"), METHODS_IN_RECIPES, ids=str)
+def test_the_schema_says_of_methods_what_the_program_says(
+    method: Any, right: bool, schema: Draft202012Validator
+) -> None:
     from palate.losses.registry import find
 
-    find(load_config(path).method)
+    recipe = {"model": "m", "data": "d", "method": method}
+    assert schema.is_valid(recipe) is right
+    if right:
+        find(build_config(recipe).method)
+    else:
+        with pytest.raises(ValueError, match=r"\w"):
+            find(build_config(recipe).method)
+
+
+def test_every_method_is_in_the_index_once() -> None:
+    from palate.losses.registry import METHODS
+
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page), re.MULTILINE)
+    assert len(set(headings)) == len(headings), "two headings share an anchor"
+    for method in METHODS.values():
+        assert headings.count(method.name) == 1
+        assert page.count(f"[`{method.name}`](#{method.name})") == 1
+        section = page.split(f"\n### {method.name}\n")[1].split("\n##")[0]
+        for text in (method.formula, method.paper, method.when, method.defaults, method.peers):
+            assert text.rstrip(".") in section, text
+        for one in fields(method.params):
+            assert f"| `{one.name}` | `" in section
+            assert all(choice in section for choice in one.metadata["choices"])
 
 
 @each_page

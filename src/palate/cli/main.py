@@ -101,6 +101,18 @@ def doctor(
     _guarded(lambda: run_doctor(recipe, overrides or [], as_json=json), debug)
 
 
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show one whole, for instance dpo.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the methods by the data they need, or show one."""
+    from palate.cli.methods import run_methods
+
+    _guarded(lambda: run_methods(name, as_json=json), debug)
+
+
 @data_app.command("trace")
 def data_trace(
     example: Annotated[
