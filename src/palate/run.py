@@ -347,7 +347,7 @@ def _results(task: Task, progress: Progress, comparison: Comparison | None) -> d
         "heldout": _heldout(progress.heldout, len(task.heldout.examples)),
         "step0": {
             "loss": steps[0]["loss"],
-            "expected": task.method.initial_loss,
+            "expected": task.method.first_loss(task.params),
             "mean_abs_h": steps[0].get("abs_h"),
             "max_abs_h": steps[0].get("max_abs_h"),
         },

@@ -165,3 +165,22 @@ def test_losses_of_the_margin_are_blind_to_what_both_answers_gain(name: str) -> 
 def test_losses_of_each_answer_are_not(name: str) -> None:
     calm, moved = (losses(name, [2.0 + c], [-1.0 + c])[0] for c in (0.0, 5.0))
     assert abs(calm - moved) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"name": "dpo", "beta": 0.7}, 0.693147),  # β only scales a margin of 0
+        ({"name": "ipo", "tau": 0.5}, 1.0),  # (1/(2·½))²
+        ({"name": "sppo", "eta": 1.0}, 0.5),  # 2·(½)²
+        ({"name": "exo", "epsilon": 0.25}, 0.143841),  # −ln 2 − ½ ln(¾·¼)
+        ({"name": "cal-dpo", "beta": 0.5}, 1.693147),  # ln 2 + 1²
+        ({"name": "reward", "margin": 1.0}, 1.313262),  # ln(1 + e)
+        ({"name": "kto", "desirable": 1.0, "undesirable": 1.0}, 0.5),
+        ({"name": "kto", "desirable": 2.0, "undesirable": 1.0}, None),  # it depends on the thumbs
+        ([{"name": "ipo", "tau": 0.5}, {"name": "dpo", "weight": 2.0}], 2.386294),  # 1 + 2 ln 2
+    ],
+)
+def test_the_first_loss_at_other_parameters(given: Any, expected: float | None) -> None:
+    method, params = find(given)
+    assert method.first_loss(params) == pytest.approx(expected, abs=1e-6)

@@ -37,6 +37,7 @@ METHOD = Method(
     loss=cal_dpo,
     # both squares are (1/(2β))², 500² at β = 0.001
     initial_loss=LN2 + 500.0**2,
+    initial=lambda params: LN2 + (1 / (2 * params.beta)) ** 2,
     when="The chosen answers' likelihood falls in DPO.",
     defaults="β = 0.001 is the paper's: the squares dominate, so lower the rate or raise β on "
     "short answers.",

@@ -43,7 +43,9 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
     for one, other in combinations(terms, 2):
         _check_addable(one.method, other.method)
     moving = [term for term in terms if term.method.moving]
-    initial = [term.method.initial_loss for term in terms]
+    if len(moving) > 1:
+        raise ValueError(f"a sum has one reference that moves, and these are several: {names}")
+    initial = [term.method.first_loss(term.params) for term in terms]
     known = [value for value in initial if value is not None]
     method = replace(
         first,
@@ -54,6 +56,7 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
         params=_params_type(terms),
         loss=_loss(terms),
         reference=any(term.method.reference for term in terms),
+        initial=None,
         initial_loss=None
         if len(known) < len(initial)
         else sum(t.weight * v for t, v in zip(terms, known, strict=True)),

@@ -36,6 +36,11 @@ def exo(pairs: Pairs, params: EXO, context: Context) -> LossOutput:
     return LossOutput(loss_B, reward_metrics(pairs, params.beta))
 
 
+def _initial(params: EXO) -> float:
+    """½(ln ½ − ln(1 − ε)) + ½(ln ½ − ln ε)."""
+    return -math.log(2) - 0.5 * math.log((1 - params.epsilon) * params.epsilon)
+
+
 METHOD = Method(
     name="exo",
     title="Efficient exact optimization",
@@ -44,8 +49,8 @@ METHOD = Method(
     shape="pair",
     params=EXO,
     loss=exo,
-    # ½(ln ½ − ln .999) + ½(ln ½ − ln .001) = −ln 2 − ½ ln(.999 · .001)
-    initial_loss=-math.log(2) - 0.5 * math.log(0.999 * 0.001),
+    initial_loss=_initial(EXO()),
+    initial=_initial,
     when="The policy should settle on one good mode rather than cover all of them.",
     defaults="ε = 0.001 is the authors' code's.",
     peers="TRL's `exo_pair` takes ε from `label_smoothing`.",

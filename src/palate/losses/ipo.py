@@ -47,6 +47,7 @@ METHOD = Method(
     loss=ipo,
     tokens="sum, or mean by `tokens`",
     initial_loss=25.0,
+    initial=lambda params: (1 / (2 * params.tau)) ** 2,
     when="Labels that are nearly deterministic, where DPO's margins would grow without end.",
     defaults="τ = 0.1 as in the paper's experiments; `sum` is its definition.",
     peers="TRL (after asking the authors) and HALOs average over tokens (`tokens: mean`); the DPO "

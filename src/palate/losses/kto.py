@@ -90,6 +90,7 @@ METHOD = Method(
     statistic=drift,
     resolve=from_counts,
     initial_loss=0.5,
+    initial=lambda params: 0.5 if (params.desirable, params.undesirable) == (1, 1) else None,
     when="Thumbs without comparisons: what a product's log has.",
     defaults="β = 0.1; λ from the counts, so that λ_D n_D / (λ_U n_U) lies in [1, 4/3].",
     peers="z₀ is estimated from completions of other prompts, drawn over the whole data set and "

@@ -62,7 +62,8 @@ class Method:
     - `initial_state(params)` and `advance(step batch, params, state)`: state that enters a
       step and leaves it as a value, and is checkpointed.
     - `resolve(params, counts)` fills parameters whose default is None from the data.
-    - `initial_loss`, at the default parameters and policy = reference, where it is a constant.
+    - `initial_loss`, at the default parameters and policy = reference, where it is a constant;
+      `initial(params)` says it for others where it depends on them.
     - `when` to use it, `defaults` where its defaults come from, `peers` what others do
       differently: for the method index.
     """
@@ -78,6 +79,7 @@ class Method:
     tokens: str = "sum"
     normalise: Literal["examples", "tokens"] = "examples"
     initial_loss: float | None = None
+    initial: Callable[[Any], float | None] | None = None
     when: str = ""
     defaults: str = ""
     peers: str = ""
@@ -89,6 +91,10 @@ class Method:
     initial_state: Callable[[Any], State] | None = None
     advance: Callable[[Any, Any, State], State] | None = None
     resolve: Callable[[Any, Counts], Any] | None = None
+
+    def first_loss(self, params: Any) -> float | None:
+        """The loss at policy = reference; None where it is no constant."""
+        return self.initial_loss if self.initial is None else self.initial(params)
 
     @property
     def live_only(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
@@ -49,6 +50,7 @@ METHOD = Method(
     reference=False,
     head="scalar",
     initial_loss=LN2,
+    initial=lambda params: math.log1p(math.exp(params.margin)),
     when="A model that scores answers: for best-of-n, filtering, GRPO and PPO.",
     defaults="c = 0.01 as in the paper on centring; the head begins at 0, so the loss at ln 2.",
     peers="TRL's RewardTrainer, whose head begins at random.",

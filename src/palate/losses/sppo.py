@@ -38,6 +38,7 @@ METHOD = Method(
     params=SPPO,
     loss=sppo,
     initial_loss=50.0,
+    initial=lambda params: 2 * (params.eta * (params.win_rate - 0.5)) ** 2,
     when="Pairs of the model's own samples, with a clear winner.",
     defaults="η = 10 for summed log-ratios; the paper's 1e3 is for its own scaling of P.",
     peers="TRL's `sppo_hard` has P = 1 and β = 1/η inside the squares.",
