@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tests.tiny import VOCABULARY, tiny_model
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -21,11 +22,14 @@ from palate.model.load import to_compute
 from palate.model.policy import Policy
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
+from palate.train.assemble import resolved
 from palate.train.budget import Budget
 from palate.train.folder import Plan
 from palate.train.loop import run_loop
+from palate.train.metrics import read_metrics
+from palate.train.mismatch import mismatched, mismatched_with
 from palate.train.shapes import MicroBatch
-from palate.train.task import Interrupted, Progress, Split, Task, Watcher
+from palate.train.task import Interrupted, Mismatches, Progress, Split, Task, Watcher
 
 STEPS = 6  # 10 examples, 4 a step, 2 epochs: batches of 4, 4, 2
 
@@ -47,10 +51,11 @@ def pair(index: int) -> Rendered:
 class FixedReference:
     """Values drawn once for each row."""
 
-    def __init__(self, examples: list[Rendered]) -> None:
+    def __init__(self, examples: list[Rendered], draw: int = 0, below: float = 0.0) -> None:
+        counts = [sum(sum(b.mask) for b in one.branches) for one in examples]
         self.by_row = [
-            -5 * torch.rand(sum(sum(b.mask) for b in one.branches), generator=_generator(row))
-            for row, one in enumerate(examples)
+            -below - 5 * torch.rand(count, generator=_generator(row + 100 * draw))
+            for row, count in enumerate(counts)
         ]
 
     def __call__(self, micro: MicroBatch) -> Tensor:
@@ -114,6 +119,31 @@ def make_task(
     )
 
 
+def thumb(index: int) -> Rendered:
+    """The first answer of a pair, with a thumb; every other example has its prompt's beginning."""
+    one = pair(index)
+    return replace(one, branches=one.branches[:1], desirable=index % 3 != 0)
+
+
+def make_thumbs_task(folder: Path, **train: Any) -> Task:
+    """The same for KTO: ten thumbs, and mismatched examples for each of the two epochs."""
+    task = make_task(folder, method=METHODS["kto"], **train)
+    examples, heldout = [thumb(i) for i in range(10)], [thumb(i) for i in range(10, 13)]
+
+    def split(rows: list[Rendered], draw: int) -> Split:
+        return Split(rows, FixedReference(rows, draw, below=15.0))  # or z₀ were 0
+
+    others = [split(mismatched(examples, task.seed, epoch), 1 + epoch) for epoch in range(2)]
+    over = split(mismatched_with(heldout, examples, task.seed), 3)
+    return replace(
+        task,
+        params=resolved(task.method, task.params, examples),
+        train=split(examples, 0),
+        heldout=split(heldout, 0),
+        mismatches=Mismatches(others, over),
+    )
+
+
 def make_plan(tokens: int) -> Plan:
     return Plan("tree", "", "fp32", "cpu", 1, tokens, "")
 
@@ -143,3 +173,28 @@ def train(task: Task, *, resume: bool = False, stop_after: int | None = None) ->
 
 def weights_of(task: Task) -> dict[str, Tensor]:
     return {name: w.detach().clone() for name, w in trainable(task.policy).items()}
+
+
+Outcome = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], list[dict[str, Any]]]
+
+
+def outcome(task: Task) -> Outcome:
+    """Weights, moments, the method's state, and the metrics without their times."""
+    last = task.folder / "checkpoints" / f"step-{STEPS}"
+    lines = read_metrics(task.folder / "metrics.jsonl")
+    for line in lines:
+        line.pop("seconds", None)
+    return (
+        weights_of(task),
+        load_file(last / "optimizer.safetensors"),
+        load_file(last / "method.safetensors"),
+        lines,
+    )
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    for part, other in zip(found[:3], expected[:3], strict=True):
+        assert part.keys() == other.keys()
+        for name, tensor in part.items():
+            assert torch.equal(tensor, other[name]), name
+    assert found[3] == expected[3]

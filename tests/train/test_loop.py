@@ -11,40 +11,25 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from tests.train.tasks import MOVING, STEPS, make_task, pair, train, weights_of
-from torch import Tensor
+from tests.train.tasks import (
+    MOVING,
+    STEPS,
+    Outcome,
+    assert_same,
+    make_task,
+    make_thumbs_task,
+    outcome,
+    pair,
+    train,
+    weights_of,
+)
 
 from palate.losses.registry import METHODS
 from palate.tokens.sampler import Sampler
 from palate.train.loop import heldout_means, run_loop
 from palate.train.metrics import read_metrics
 from palate.train.packing import pack_heldout
-from palate.train.task import Interrupted, Split, Task, Watcher
-
-Outcome = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], list[dict[str, Any]]]
-
-
-def outcome(task: Task) -> Outcome:
-    """Weights, moments, the method's state, and the metrics without their times."""
-    last = task.folder / "checkpoints" / f"step-{STEPS}"
-    lines = read_metrics(task.folder / "metrics.jsonl")
-    for line in lines:
-        line.pop("seconds", None)
-    return (
-        weights_of(task),
-        load_file(last / "optimizer.safetensors"),
-        load_file(last / "method.safetensors"),
-        lines,
-    )
-
-
-def assert_same(found: Outcome, expected: Outcome) -> None:
-    for part, other in zip(found[:3], expected[:3], strict=True):
-        assert part.keys() == other.keys()
-        for name, tensor in part.items():
-            assert torch.equal(tensor, other[name]), name
-    assert found[3] == expected[3]
+from palate.train.task import Interrupted, Split, Watcher
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +260,46 @@ def test_the_state_of_a_method_is_part_of_the_run(tmp_path: Path) -> None:
     )
     assert Sampler(10, 4, 5).total_steps(2.0, None) == STEPS
     assert MOVING.initial_state is not None
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("name", ["bco", "beta-dpo", "aot"])
+def test_methods_that_couple_examples_go_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: Callable[..., Outcome], name: str, step: int
+) -> None:
+    method = METHODS[name]
+    train(make_task(tmp_path, method=method), stop_after=step)
+    task = make_task(tmp_path, method=method)
+    train(task, resume=True)
+    assert_same(outcome(task), uninterrupted(method=method))
+    started = method.initial_state(task.params) if method.initial_state else {}
+    assert set(outcome(task)[2]) == set(started)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_kto_goes_on_bit_for_bit_in_either_epoch(tmp_path: Path, step: int) -> None:
+    """Each epoch has mismatches of its own, which a continued run must find again."""
+    whole = make_thumbs_task(tmp_path / "whole")
+    train(whole)
+    train(make_thumbs_task(tmp_path / "again"), stop_after=step)
+    task = make_thumbs_task(tmp_path / "again")
+    train(task, resume=True)
+    assert_same(outcome(task), outcome(whole))
+    drifts = [line["drift"] for line in outcome(whole)[3] if line["kind"] == "train"]
+    assert all(drift > 0 for drift in drifts)
+
+
+def test_z0_is_taken_from_the_epochs_own_mismatches(tmp_path: Path) -> None:
+    """Epoch 2 sees what epoch 1 did not: with the first epoch's its steps would differ."""
+    task = make_thumbs_task(tmp_path / "own")
+    train(task)
+    assert task.mismatches is not None
+    same = make_thumbs_task(tmp_path / "same")
+    first = task.mismatches.train[0]
+    train(replace(same, mismatches=replace(task.mismatches, train=[first, first])))
+    drifts = [
+        [line["drift"] for line in outcome(one)[3] if line["kind"] == "train"]
+        for one in (task, same)
+    ]
+    assert drifts[0][:3] == drifts[1][:3]
+    assert all(a != b for a, b in zip(drifts[0][3:], drifts[1][3:], strict=True))
