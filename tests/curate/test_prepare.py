@@ -117,8 +117,8 @@ def test_nothing_left_is_one_line_with_the_counts(tmp_path):
         prepare(DataConfig(path=str(path)), 0)
     assert str(caught.value) == (
         f"no usable pair in {path}: 3 rows read; no-contrast 2, empty-answer 1; thumbs are what "
-        "method=kto learns from, and sft from the good ones; for pairs a prompt needs a good answer "
-        "and a bad one"
+        "method=kto learns from, and sft from the good ones; for pairs a prompt needs a good "
+        "answer and a bad one"
     )
 
 
@@ -141,3 +141,117 @@ def test_the_data_rooms_never_import_torch():
         "import palate.ingest, palate.curate, palate.store"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def _pairs(path, numbers, **more):
+    rows = [{"prompt": f"q{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in numbers]
+    path.write_text("".join(f"{json.dumps({**row, **more})}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def _words(prepared, stage):
+    return next(text for name, _, _, text in prepared.funnel.rows() if name == stage)
+
+
+def test_thumbs_from_thumbs(log):
+    prepared = prepare(DataConfig(path=log, heldout=0.2), seed=0, shape="labelled")
+    found = prepared.train + prepared.heldout
+    labels = [e.completions[0].label for e in found]
+    assert (labels.count(True), labels.count(False)) == (12, 10)
+    assert "22 from thumbs" in _words(prepared, "label")
+    assert "22 answers" in prepared.funnel.line()
+    assert not {e.prompt_key for e in prepared.train} & {e.prompt_key for e in prepared.heldout}
+
+
+def test_thumbs_from_pairs_are_said_aloud(tmp_path):
+    data = _pairs(tmp_path / "pairs.jsonl", range(4))
+    prepared = prepare(DataConfig(path=data, heldout=0), seed=0, shape="labelled")
+    assert [e.completions[0].label for e in prepared.train] == [True, False] * 4
+    assert "8 from pairs" in _words(prepared, "label")
+
+
+def test_a_thumb_that_comes_twice_is_one(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "q", "chosen": "A", "rejected": bad} for bad in ("B", "C")]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = prepare(DataConfig(path=str(path), heldout=0), seed=0, shape="labelled")
+    assert [e.completions[0].text for e in prepared.train] == ["A", "B", "C"]
+    assert prepared.funnel.dropped == {"duplicate": 1}
+
+
+def test_texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    rows = [{"text": f"Document {i}.", "lang": "en"} for i in (0, 1, 2, 3, 3)]
+    rows.append({"prompt": "q", "completion": "a"})
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = prepare(DataConfig(path=str(path), heldout=0.25), seed=0, shape="text")
+    found = prepared.train + prepared.heldout
+    assert sorted(e.completions[0].text for e in found) == [f"Document {i}." for i in range(4)]
+    assert len(prepared.heldout) == 1
+    assert all(e.shape == "text" and e.tags == {"lang": "en"} for e in found)
+    assert prepared.funnel.dropped["duplicate"] == 1
+
+
+def test_a_row_with_a_prompt_among_texts_is_left_out(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+    _pairs(tmp_path / "b.jsonl", [1])
+    prepared = prepare(DataConfig(path=str(tmp_path), heldout=0), seed=0, shape="text")
+    assert len(prepared.train) == 2
+    assert prepared.funnel.dropped == {"not-text": 1}
+    others = prepare(DataConfig(path=str(tmp_path), heldout=0), seed=0)
+    assert len(others.train) == 1
+    assert others.funnel.dropped == {"no-prompt": 2}
+
+
+def test_prompts_whose_side_is_known_stay_there(tmp_path):
+    data = _pairs(tmp_path / "pairs.jsonl", range(10))
+    config = DataConfig(path=data, heldout=0.2)
+    free = prepare(config, seed=0)
+    keys = {e.prompt[0].content: e.prompt_key for e in free.train + free.heldout}
+    drawn = {e.prompt[0].content for e in free.heldout}
+    assert len(drawn) == 2
+    to_train, to_hold = sorted(drawn)[0], sorted(set(keys) - drawn)[:2]
+    known = {keys[to_train]: False, **{keys[name]: True for name in to_hold}, "elsewhere": True}
+    for shape in ("pair", "labelled", "demonstration"):
+        prepared = prepare(config, seed=0, shape=shape, known=known)
+        held = {e.prompt[0].content for e in prepared.heldout}
+        assert held == (drawn - {to_train}) | set(to_hold)
+
+
+CURES = {
+    "pair": {"prompt": "q", "chosen": "a", "rejected": "b"},
+    "labelled": {"prompt": "q", "completion": "a", "label": True},
+    "demonstration": {"prompt": "q", "completion": "a"},
+    "text": {"text": "a"},
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "said"),
+    [
+        ("pair", "labelled", "thumbs are what method=kto learns from.*a good answer and a bad one"),
+        ("pair", "demonstration", "method=sft learns from; for pairs, add a second answer"),
+        ("pair", "text", "plain text is what method=pretrain learns from"),
+        ("labelled", "demonstration", "method=sft learns from"),
+        ("labelled", "text", "method=pretrain"),
+        ("demonstration", "text", "method=pretrain"),
+        ("text", "pair", "pairs serve every method with two answers .method=dpo., kto"),
+        ("text", "demonstration", "method=sft"),
+    ],
+)
+def test_data_of_another_shape_is_told_what_it_is_good_for(tmp_path, wanted, there, said):
+    path = tmp_path / "data.jsonl"
+    path.write_text(f"{json.dumps(CURES[there])}\n", encoding="utf-8")
+    with pytest.raises(IngestError, match=said) as caught:
+        prepare(DataConfig(path=str(path)), seed=0, shape=wanted)
+    assert "\n" not in str(caught.value)
+    assert f"no usable {wanted} in " in str(caught.value)
+    assert caught.value.rejects
+
+
+def test_no_cure_is_offered_for_data_of_the_right_shape(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text(f"{json.dumps(CURES['pair'])}\n", encoding="utf-8")
+    with pytest.raises(IngestError) as caught:
+        prepare(DataConfig(path=str(path)), seed=0, check=lambda _: ("too-long", "9 tokens"))
+    assert str(caught.value).endswith("too-long 1")

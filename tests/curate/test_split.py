@@ -147,3 +147,38 @@ def test_no_leakage_ever(rows, share, seed, by):
     if by == "tag:t":
         assert not {e.tags["t"] for e in train} & {e.tags["t"] for e in heldout}
     assert split(examples[::-1], share, by, seed=seed)[1][::-1] == heldout
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    prompts=st.lists(st.integers(0, 20), min_size=2, max_size=40),
+    known=st.dictionaries(st.integers(0, 25), st.booleans()),
+    share=st.floats(0.01, 0.99),
+)
+def test_known_prompts_are_on_their_side(prompts, known, share):
+    examples = [_example(f"{prompt}") for prompt in prompts]
+    sides = {_example(f"{prompt}").prompt_key: side for prompt, side in known.items()}
+    try:
+        train, heldout = split(examples, share, known=sides)
+    except ValueError as error:
+        words = str(error)
+        assert "data.heldout=0" in words or "an earlier stage" in words
+        return
+    assert len(train) + len(heldout) == len(examples)
+    assert all(not sides.get(e.prompt_key) for e in train)
+    assert all(sides.get(e.prompt_key, True) for e in heldout)
+
+
+def test_where_all_prompts_are_known_to_be_on_one_side():
+    rows = [_example("1"), _example("2"), _example("3")]
+    for held, said in (
+        (False, "held-out part: an earlier stage trained on all"),
+        (True, "training: an earlier stage held out all"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            split(rows, 0.4, known={row.prompt_key: held for row in rows})
+
+
+def test_without_a_held_out_part_everything_is_trained_on():
+    rows = [_example("1"), _example("2")]
+    assert split(rows, 0, known={rows[0].prompt_key: True}) == (rows, [])

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.tiny import BOS, END, START, TEMPLATE, byte_tokenizer
 
-from palate.records import Completion, Example, Message
+from palate.records import Completion, Example, Message, Verdict
 from palate.tokens.render import Renderer, Unusable
 
 
@@ -218,3 +219,93 @@ def test_a_tokenizer_that_puts_a_space_before_the_first_word() -> None:
     assert list(branch.ids) == tokenizer(whole, add_special_tokens=False)["input_ids"]
     trained = [i for i, m in zip(branch.ids, branch.mask, strict=True) if m]
     assert tokenizer.convert_ids_to_tokens(trained) == ["y", "e", "s", "</s>"]
+
+
+# --- plain text as stretches ------------------------------------------------------------
+
+
+def document(text: str) -> Example:
+    return Example((), (Completion((Message("assistant", text),)),))
+
+
+def begins_texts(template: str | None) -> Any:
+    """The byte tokenizer, putting its beginning-of-text token before every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = byte_tokenizer(template=template)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", BOS)]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("length", [8, 9, 20, 1000])
+def test_every_token_but_the_first_is_predicted_exactly_once(
+    length: int, bos: bool, template: str | None
+) -> None:
+    """30 bytes and an end, with a beginning or without; also where the end opens a stretch."""
+    tokenizer = begins_texts(template) if bos else byte_tokenizer(template=template)
+    renderer = Renderer(tokenizer, max_length=length)
+    for size in range(1, 31):
+        text = "abcdefghijklmnopqrstuvwxyz0123"[:size]
+        whole = [*([BOS] if bos else []), *byte_tokenizer()(text)["input_ids"], END]
+        assert whole.count(BOS) == bos
+        found = renderer.stretches(document(text))
+        predicted: list[int] = []
+        for number, stretch in enumerate(found):
+            (branch,) = stretch.branches
+            ids, mask = list(branch.ids), list(branch.mask)
+            assert 2 <= len(ids) <= length
+            assert stretch.prompt_length == 1
+            assert mask == [False] + [True] * (len(ids) - 1)
+            if number:
+                assert ids[0] == found[number - 1].branches[0].ids[-1]
+            predicted += ids[1:]
+        assert [found[0].branches[0].ids[0], *predicted] == whole
+        assert len(found) == -(-(len(whole) - 1) // (length - 1))
+
+
+def test_a_text_without_words_has_no_stretch() -> None:
+    for tokenizer in (byte_tokenizer(None), begins_texts(None)):
+        with pytest.raises(Unusable) as caught:
+            Renderer(tokenizer).stretches(document(""))
+        assert caught.value.reason == "empty-answer"
+
+
+def test_a_control_token_in_a_text_is_refused() -> None:
+    with pytest.raises(Unusable) as caught:
+        Renderer(byte_tokenizer()).stretches(document("a <|end|> b"))
+    assert caught.value.reason == "special-token"
+
+
+def test_a_prompt_of_a_chat_has_no_second_beginning() -> None:
+    renderer = Renderer(begins_texts(TEMPLATE))
+    assert renderer.prompt([user("hi")]).count(BOS) == 0
+    assert Renderer(begins_texts(None)).prompt([user("hi")]).count(BOS) == 1
+
+
+def test_each_shape_renders_its_own_completions(chat: Renderer) -> None:
+    base = example([user("hi")], [assistant("no")], [assistant("yes")])
+    judged = replace(base, verdict=Verdict(better=1, worse=0))
+    (found,) = chat.render_as(judged, "pair")
+    assert [trained_text(chat, b) for b in found.branches] == ["yes<|end|>", "no<|end|>"]
+    for label in (True, False):
+        thumb = replace(base, completions=(replace(base.completions[0], label=label),))
+        (found,) = chat.render_as(thumb, "labelled")
+        assert found.desirable is label
+        assert [trained_text(chat, b) for b in found.branches] == ["no<|end|>"]
+    (found,) = chat.render_as(replace(base, completions=base.completions[:1]), "demonstration")
+    assert found.desirable is None
+    stretches = Renderer(byte_tokenizer(), max_length=8).render_as(document("0123456789"), "text")
+    told = [chat.tokenizer.decode(list(one.branches[0].ids)) for one in stretches]
+    assert told == ["01234567", "789<|end|>"]
+
+
+def test_what_cannot_be_rendered_in_a_shape_is_said(chat: Renderer) -> None:
+    assert chat.check(document("fine"), "text") is None
+    assert chat.check(document("<|end|>"), "text") == (
+        "special-token",
+        "a message contains the control token <|end|>",
+    )
