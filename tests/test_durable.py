@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from palate.durable import Damaged, commit_folder, verify_folder, write_json, write_text
+from palate.durable import (
+    Damaged,
+    commit_folder,
+    hold,
+    turn,
+    verify_folder,
+    write_json,
+    write_text,
+)
 
 
 def _fill(text: str) -> Any:
@@ -196,3 +206,70 @@ def test_every_flipped_byte_of_a_file_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(good)
     assert json.loads((target / "manifest.json").read_text())["step"] == 3
     verify_folder(target)
+
+
+def test_what_one_process_holds_no_other_does(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = hold(path)
+    assert first is not None
+    assert hold(path) is None
+    os.close(first)
+    second = hold(path)
+    assert second is not None
+    os.close(second)
+
+
+def test_the_system_lets_go_when_a_holder_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = "import sys; from pathlib import Path; from palate.durable import hold\n"
+    code += "hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert hold(path) is None
+    holder.kill()
+    holder.communicate(timeout=30)
+    handle = hold(path)
+    assert handle is not None
+    os.close(handle)
+
+
+def test_turns_are_waited_for_and_end_with_an_error_too(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "turn"
+    path.parent.mkdir()
+    other = hold(path)
+    assert other is not None
+    asked: list[int] = []
+
+    def waiting() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            os.close(other)
+
+    def work() -> None:
+        with turn(path, waiting):
+            assert hold(path) is None
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert len(asked) == 2
+    with turn(path):
+        pass
+
+
+def test_waiting_for_a_turn_can_be_given_up(tmp_path: Path) -> None:
+    other = hold(tmp_path / "turn")
+    assert other is not None
+
+    def no() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), turn(tmp_path / "turn", no):
+        raise AssertionError
+    os.close(other)

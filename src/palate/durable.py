@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +133,40 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         if found != expected:
             raise Damaged(f"{folder}: {name} does not match its checksum")
     return manifest  # type: ignore[no-any-return]
+
+
+def hold(path: Path) -> int | None:
+    """A handle that holds `path` until it is closed, or None while another process holds it.
+
+    The file is made where it is not; its folder must be there. The system lets go when we die.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open handle is not a lock, but nothing is worse than before
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+@contextmanager
+def turn(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Inside, no other process is inside a turn of the same `path`.
+
+    `waiting` is called several times a second until it is our turn, and may raise.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while (handle := hold(path)) is None:
+        waiting()
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

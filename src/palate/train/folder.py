@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palate.config import ConfigError, RunConfig, dump_config, load_config
-from palate.durable import write_json, write_text
+from palate.durable import hold, write_json, write_text
 from palate.machine import describe
 from palate.model.head import LOGITS_BUDGET
 from palate.model.kernels import TILED
@@ -185,18 +185,11 @@ def _git(*arguments: str) -> str:
 
 def _lock(folder: Path) -> int:
     """Hold the folder until the handle is closed; the system lets go when we die."""
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open handle is not a lock, but nothing is worse than before
-        return handle
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
+    handle = hold(folder / ".lock")
+    if handle is None:
         raise ConfigError(
             f"another process is training in {folder}: wait for it, or choose another name=NAME"
-        ) from error
+        )
     return handle
 
 
