@@ -17,6 +17,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from palate.config import ConfigError, build_config, load_config
+from palate.sweep import plan_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -186,7 +187,9 @@ def _problem(words: list[str]) -> str:
     for recipe in recipes:
         if recipe.endswith(".yaml"):
             try:
-                load_config(ROOT / recipe, [w for w in rest if "=" in w and not w.startswith("-")])
+                settings = [w for w in rest if "=" in w and not w.startswith("-")]
+                read = plan_sweep if words[0] == "sweep" else load_config
+                read(ROOT / recipe, settings)
             except ConfigError as error:
                 return f"{said}: {error}"
     return ""

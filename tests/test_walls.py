@@ -45,6 +45,7 @@ ROOMS = {
     "recipe_text": Room(set(), {"yaml"}),
     "sections": Room(set(), {"pydantic"}),
     "config": Room({"recipe_text", "sections"}, {"pydantic", "yaml"}),
+    "sweep": Room(FOUNDATION, set()),
     "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml"}),
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"}),
     "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy"}),
@@ -58,7 +59,7 @@ ROOMS = {
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
-    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages"}),
+    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep"}),
 }
 
 CLI_TOP = {"typer", "rich", "palate.config", "palate.records", "palate.progress"}
@@ -165,7 +166,9 @@ def test_the_command_line_imports_lazily(path: Path) -> None:
     assert not heavy, "move into the function that needs it:\n" + "\n".join(heavy)
 
 
-@pytest.mark.parametrize("room", ["config", "records", "progress", "ingest", "curate", "store"])
+@pytest.mark.parametrize(
+    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store"]
+)
 def test_light_rooms_work_without_torch(room: str) -> None:
     """Every file of a light room imports with the heavy packages made impossible to import."""
     files = [p for p in FILES if _room(p) == room]

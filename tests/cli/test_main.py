@@ -101,7 +101,7 @@ def test_a_command_that_is_not_there(words: list[str]) -> None:
 def test_help_names_every_command() -> None:
     result = palate("--help")
     assert result.exit_code == 0
-    for command in ("quickstart", "train", "init", "chat", "doctor", "data", "version"):
+    for command in ("quickstart", "train", "sweep", "init", "chat", "doctor", "data", "version"):
         assert command in result.stdout
 
 
@@ -122,7 +122,14 @@ def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["version"], ["train", "/no/such/recipe.yaml"]]
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["version"],
+        ["train", "/no/such/recipe.yaml"],
+        ["sweep", "/no/such/recipe.yaml", "seed=1,2"],
+    ],
 )
 def test_answers_at_once_without_the_heavy_libraries(words: list[str]) -> None:
     done = _python(

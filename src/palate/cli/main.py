@@ -57,6 +57,23 @@ def train(
 
 
 @app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings; a list makes an axis: method.beta=0.05,0.1 seed=1,2,3"),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at the same time.")] = 1,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe over a grid of settings, then show them in one table and plot."""
+    from palate.cli.sweeping import run_sweep
+
+    _guarded(lambda: run_sweep(recipe, grid or [], jobs=jobs, as_json=json), debug)
+
+
+@app.command()
 def init(
     model: Annotated[str, typer.Argument(help="Folder, hub id, .gguf file or known name.")],
     data: Annotated[str, typer.Argument(help="File or folder with conversations or pairs.")],

@@ -1,8 +1,8 @@
 """The report's charts: inline SVG whose colours are CSS variables.
 
 Vega-Lite draws; then placeholder colours become `var(--chart-...)`, so that one drawing
-follows the page into dark mode and onto paper. Only numbers and our own words enter a
-chart, never a model's text.
+follows the page into dark mode and onto paper. Only numbers, settings and our own words enter
+a chart, never a model's text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ _VARIABLES = {
     _INK: "var(--chart-ink, #777)",
     _GRID: "var(--chart-grid, #bbb)",
     **{code: f"var(--chart-{name}, #777)" for name, code in _COLORS.items()},
+}
+_ON_PAPER = {
+    "first": "#0b6796",
+    "second": "#b8560b",
+    "quiet": "#87817a",
+    "ink": "#6a655c",
+    "grid": "#d8d2c6",
 }
 _POINTS = 400  # of one line; a longer run is thinned
 
@@ -78,6 +85,16 @@ def series(
         Series(name, _thinned(points), color, "thin"),
         Series(f"{name} (mean of {window} steps)", _thinned(smooth), color, "bold"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point of a scatter: where it is, its name, and the interval of its height."""
+
+    x: float
+    y: float
+    name: str = ""
+    bounds: tuple[float, float] | None = None
 
 
 def training_figures(
@@ -195,6 +212,43 @@ def draw_shares(
     ]
     dot = base.mark_point(filled=True, size=120, opacity=1).encode(x=x, color=color)
     return _svg(alt.layer(bar, *ends, dot), 110, width=440, font=13)
+
+
+def draw_drift(runs: Sequence[Dot], means: Sequence[Dot], title: str) -> str:
+    """SVG of shares over KL: single runs as small dots, means large, named, with intervals."""
+    x = alt.X("x:Q", title="KL, nats an answer", scale=alt.Scale(zero=True, nice=True))
+    y = alt.Y(
+        "y:Q",
+        title=title,
+        scale=alt.Scale(zero=False, nice=True),
+        axis=alt.Axis(format=".0%", tickCount=5),
+    )
+    layers: list[Any] = []
+    small = alt.Chart({"values": [{"x": dot.x, "y": dot.y, "name": dot.name} for dot in runs]})
+    layers.append(small.mark_point(color=_COLORS["quiet"], filled=True, size=22).encode(x=x, y=y))
+    spans = [
+        {"x": dot.x, "y": dot.bounds[0], "high": dot.bounds[1]}
+        for dot in means
+        if dot.bounds is not None
+    ]
+    span = alt.Chart({"values": spans}).mark_rule(color=_COLORS["first"], strokeWidth=1.2)
+    layers.append(span.encode(x=x, y=y, y2="high:Q"))
+    large = alt.Chart({"values": [{"x": dot.x, "y": dot.y, "name": dot.name} for dot in means]})
+    layers.append(large.mark_point(color=_COLORS["first"], filled=True, size=80).encode(x=x, y=y))
+    for base in (large, small):
+        text = base.mark_text(align="left", dx=8, dy=-8, color=_INK, fontSize=11)
+        layers.append(text.encode(x=x, y=y, text="name:N"))
+    return _svg(alt.layer(*layers), 340, width=640, font=12)
+
+
+def alone(svg: str) -> str:
+    """A drawing for the page as a file of its own: a namespace, and colours for white paper."""
+    for name, color in _ON_PAPER.items():
+        svg = re.sub(rf"var\(--chart-{name}, [^)]*\)", color, svg)
+    start = (
+        '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background:#fff"'
+    )
+    return svg.replace("<svg", start, 1) + "\n"
 
 
 def _svg(chart: Any, height: int, width: int = 380, font: int = 11) -> str:

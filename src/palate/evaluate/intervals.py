@@ -135,9 +135,14 @@ def percentile_interval(draws_R: Floats, clusters: int, confidence: float = 0.95
 def student_quantile(confidence: float, degrees: int) -> float:
     """Two-sided Student quantile: `student_quantile(0.95, 15)` is 2.131.
 
-    The expansion in 1/degrees of Abramowitz and Stegun 26.7.5; at 95 % it is right to three
-    decimals from 6 degrees on. Below 3 degrees, where it is not, it is still above normal.
+    For one and two degrees exact: tan(pi c / 2), and c sqrt(2 / (1 - c^2)). Else the expansion in
+    1/degrees of Abramowitz and Stegun 26.7.5; at 95 % it is right to three decimals from 6
+    degrees on.
     """
+    if degrees == 1:
+        return math.tan(math.pi * confidence / 2)
+    if degrees == 2:
+        return confidence * math.sqrt(2 / (1 - confidence**2))
     z = _z(confidence)
     terms = (
         (z**3 + z) / 4,
