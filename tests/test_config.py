@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from palate.config import (
@@ -223,3 +224,77 @@ def test_recipes_are_read_without_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# --- lists of methods, stages, the best checkpoint ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("dpo", {"name": "dpo"}),
+        (
+            ["dpo", {"name": "nll", "weight": 0.2}],
+            [{"name": "dpo"}, {"name": "nll", "weight": 0.2}],
+        ),
+    ],
+)
+def test_a_method_or_a_sum_of_them(written: object, kept: object) -> None:
+    config = build_config({**SMALL, "method": written})
+    assert config.method == kept
+    assert yaml.safe_load(dump_config(config))["method"] == kept
+
+
+def test_stages_by_their_methods_or_by_what_differs() -> None:
+    stages = ["sft", {"method": "dpo", "train": {"epochs": 2}}, {"seed": 3}]
+    config = build_config({**SMALL, "stages": stages})
+    assert config.stages == [{"method": "sft"}, *stages[1:]]
+    assert build_config(yaml.safe_load(dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"method": []}, "a method needs a name"),
+        ({"method": ["dpo", {"weight": 2}]}, "a method needs a name"),
+        ({"method": ["dpo", 3]}, "'method"),
+        ({"stages": "sft"}, "'stages': Input should be a valid list"),
+        ({"stages": [3]}, "'stages.0': Input should be a valid dictionary"),
+        ({"train": {"patience": 2}}, "patience needs `best`: accuracy or loss"),
+        ({"train": {"patience": 0, "best": "loss"}}, "greater than or equal to 1"),
+        ({"train": {"best": "loss", "eval_every": 0}}, "eval_every above 0"),
+        ({"train": {"best": "margin"}}, "Input should be 'accuracy' or 'loss'"),
+    ],
+)
+def test_mistakes_in_lists_and_choices_are_named(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build_config({**SMALL, **raw})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "override", "said"),
+    [
+        ({"method": [{"name": "dpo"}]}, "method.beta=0.2", "method is a list here.*give it whole"),
+        ({"method": ["dpo", "nll"]}, "method.1.weight=2", "method is a list here.*method='"),
+        ({"stages": ["sft"]}, "stages.0.seed=2", "stages is a list, .*give it whole"),
+    ],
+)
+def test_no_part_of_a_list_is_overridden(raw: dict[str, Any], override: str, said: str) -> None:
+    before = yaml.safe_dump(raw)
+    with pytest.raises(ConfigError, match=said) as error:
+        apply_overrides(raw, [override])
+    assert "\n" not in str(error.value)
+    assert yaml.safe_dump(raw) == before
+
+
+def test_a_list_is_overridden_whole() -> None:
+    raw = {**SMALL, "method": ["dpo", "nll"], "stages": ["sft"]}
+    found = apply_overrides(
+        raw, ["method=[{name: ipo}, {name: nll, weight: 0.2}]", "stages=[sft, {method: dpo}]"]
+    )
+    config = build_config(found)
+    assert config.method == [{"name": "ipo"}, {"name": "nll", "weight": 0.2}]
+    assert config.stages == [{"method": "sft"}, {"method": "dpo"}]
+    assert build_config(apply_overrides(raw, ["method=dpo", "stages=[]"])).stages == []

@@ -171,7 +171,11 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         tokens_per_microbatch=budget,
         memory=decision.memory,
         memory_free=health.memory_free,
-        training_seconds=cost.seconds(cost.training_flops(anatomy, work.total, lora=lora), peak),
+        training_seconds=cost.seconds(
+            cost.training_flops(anatomy, work.total, lora=lora)
+            + (cost.forward_flops(anatomy, work.total) if method.statistic else 0.0),
+            peak,
+        ),
         reference_seconds=cost.seconds(
             _reference_flops(anatomy, work, held, method, config.train.reference), peak
         ),
@@ -197,6 +201,7 @@ def _reference_flops(
     """One forward pass over everything when cached, one at each step when live.
 
     The cached pass sorts all the data and shares more than the steps do, so this is a bound.
+    Mismatched examples, drawn for every epoch, are about as long as those that they are made of.
     """
     from palate.model.cost import forward_flops
     from palate.train.reference import reference_mode
@@ -204,7 +209,8 @@ def _reference_flops(
     if not method.reference:
         return 0.0
     cached = reference_mode(reference, method) == "cached"
-    return forward_flops(anatomy, (work.epoch if cached else work.total) + held)
+    flops = forward_flops(anatomy, (work.epoch if cached else work.total) + held)
+    return flops + (forward_flops(anatomy, work.total + held) if method.mismatched else 0.0)
 
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
