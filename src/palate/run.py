@@ -203,6 +203,8 @@ class Answers:
     def before(self) -> None:
         """Sample from the untrained model, unless an interrupted run has done so."""
         wanted = len(self.prompts) * self.n
+        if not wanted and not self.file.is_file():
+            write_answers(self.file, "before", [])  # the report looks for the file
         if len(read_answers(self.file, "before")) < wanted:
             write_answers(self.file, "before", self._sample("before")[0])
 
@@ -344,6 +346,7 @@ def _results(task: Task, progress: Progress, comparison: Comparison | None) -> d
         "comparison": comparison.to_dict() if comparison else None,
         "best_step": progress.best,
         "stopped_early": progress.stopped,
+        "data": task.method.shape,
         "heldout": _heldout(progress.heldout, len(task.heldout.examples)),
         "step0": {
             "loss": steps[0]["loss"],

@@ -129,6 +129,11 @@ def test_held_out_loss() -> None:
 
 def test_held_out_accuracy_against_a_coin() -> None:
     sure = f.heldout_accuracy({"n": 40, "accuracy": 0.8, "accuracy_interval": [0.65, 0.9]})
+    thumbs = {"n": 40, "accuracy": 0.8, "accuracy_interval": [0.65, 0.9]}
+    single = f.heldout_accuracy(thumbs, "answer")
+    assert single is not None
+    assert single.title == "It tells good answers from bad ones that it never saw"
+    assert "40 held-out answers" in single.text
     unsure = f.heldout_accuracy({"n": 10, "accuracy": 0.6, "accuracy_interval": [0.3, 0.85]})
     assert sure is not None
     assert sure.level == "good"

@@ -45,3 +45,11 @@ def test_rewards_are_in_units_of_tau() -> None:
 def test_mistakes_are_named(given: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         find({"name": "ipo", **given})
+
+
+def test_accuracy_is_of_what_the_loss_compares() -> None:
+    # a = 6 over 12 tokens, b = 4 over 2: by sums the chosen one is ahead, by means (½, 2) it is not
+    batch = Pairs(side([6.0], length=[12.0]), side([4.0], length=[2.0]))
+    assert compute("ipo", batch, tau=0.5).metrics["accuracy"].tolist() == [1.0]
+    found = compute("ipo", batch, tau=0.5, tokens="mean").metrics
+    assert (found["accuracy"].tolist(), found["margin"].tolist()) == ([0.0], [-0.75])

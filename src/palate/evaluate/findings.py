@@ -54,7 +54,7 @@ def findings(run: RunFiles) -> list[Finding]:
         rewards(run.train, degenerate(comparison)),
         step_zero(section(run.results, "step0")),
         heldout_loss(run.heldout),
-        heldout_accuracy(section(run.results, "heldout")),
+        heldout_accuracy(section(run.results, "heldout"), run.unit),
     ]
     order = {"alarm": 0, "note": 1, "good": 2}
     return sorted((f for f in candidates if f is not None), key=lambda f: order[f.level])
@@ -225,18 +225,20 @@ def heldout_loss(heldout: Sequence[Table]) -> Finding | None:
     return Finding("note", "Held-out loss has not fallen", f"{seen}.")
 
 
-def heldout_accuracy(heldout: Table) -> Finding | None:
-    """Is the accuracy on held-out pairs better than a coin?"""
+def heldout_accuracy(heldout: Table, unit: str = "pair") -> Finding | None:
+    """Is the accuracy on held-out pairs (or answers with thumbs) better than a coin?"""
     accuracy, found = number(heldout, "accuracy"), interval(heldout, "accuracy_interval")
     if accuracy is None or found is None:
         return None
-    of = plural(number(heldout, "n") or 0, "held-out pair")
+    of = plural(number(heldout, "n") or 0, f"held-out {unit}")
     seen = f"{percent(accuracy)} of {of}, 95 % interval {bounds(found)}"
     if found[0] > 0.5:
         title = "It prefers the chosen answers on pairs it never saw"
+        if unit != "pair":
+            title = "It tells good answers from bad ones that it never saw"
         return Finding("good", title, f"{seen}: above a coin's 50.")
     title = "Held-out accuracy cannot be told from a coin's"
-    return Finding("note", title, f"{seen} reaches down to 50. More held-out pairs would tell.")
+    return Finding("note", title, f"{seen} reaches down to 50. More held-out {unit}s would tell.")
 
 
 def _mean(lines: Sequence[Table], key: str) -> float:

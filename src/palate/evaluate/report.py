@@ -85,7 +85,9 @@ def headline(run: RunFiles) -> str:
         return f"Follows the rule: {percent(old)} \u2192 {percent(new)}"
     accuracy = number(run.results, "heldout", "accuracy")
     if accuracy is not None:
-        of = plural(number(run.results, "heldout", "n") or 0, "held-out pair")
+        of = plural(number(run.results, "heldout", "n") or 0, f"held-out {run.unit}")
+        if run.unit == "answer":
+            return f"Tells good from bad in {percent(accuracy)} of {of}"
         return f"Prefers the chosen answer in {percent(accuracy)} of {of}"
     for lines, name in ((run.heldout, "Held-out loss"), (run.train, "Training loss")):
         losses = [loss for line in lines if (loss := number(line, "loss")) is not None]

@@ -39,6 +39,11 @@ class RunFiles:
     manifest: Table
     unread: tuple[str, ...]
 
+    @property
+    def unit(self) -> str:
+        """What a held-out example is: a pair, or an answer with a thumb."""
+        return "answer" if self.results.get("data") == "labelled" else "pair"
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read whatever a run wrote into `folder`.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.losses.batch import Context, LossOutput, Pairs
-from palate.losses.dpo import margin_B
 from palate.losses.method import Method
-from palate.losses.metrics import reward_metrics
+from palate.losses.metrics import comparison, reward_metrics
 from palate.losses.params import param
 
 
@@ -30,11 +29,14 @@ class IPO:
 
 def ipo(pairs: Pairs, params: IPO, context: Context) -> LossOutput:
     """(h − 1/(2τ))², with h = a − b of sums, or of means per token."""
-    if params.tokens == "mean":
-        h = pairs.chosen.mean_ratio_B - pairs.rejected.mean_ratio_B
-    else:
-        h = margin_B(pairs)
-    return LossOutput((h - 1 / (2 * params.tau)) ** 2, reward_metrics(pairs, params.tau))
+    w, l = pairs.chosen, pairs.rejected  # noqa: E741 the papers' letters
+    mean = params.tokens == "mean"
+    a, b = (w.mean_ratio_B, l.mean_ratio_B) if mean else (w.log_ratio_B, l.log_ratio_B)
+    metrics = {
+        **reward_metrics(pairs, params.tau),
+        **comparison(pairs, params.tau * a, params.tau * b),
+    }
+    return LossOutput((a - b - 1 / (2 * params.tau)) ** 2, metrics)
 
 
 METHOD = Method(
