@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +14,7 @@ import torch
 from tests.tiny import tiny_model
 
 import palate.train.reference as caching
+from palate.durable import hold
 from palate.model.load import weights_hash
 from palate.model.policy import Policy
 from palate.model.score import score
@@ -100,6 +103,39 @@ def test_a_killed_pass_goes_on_where_it_stopped(
     assert policy.calls - before == shards - 1, "the first shard was not computed again"
     for left, right in zip(resumed.by_row, whole.by_row, strict=True):
         assert torch.equal(left, right)
+
+
+def test_a_shard_that_another_run_computes_is_waited_for_and_read(tmp_path: Path) -> None:
+    """The other run: holds the shard, writes it while we wait, lets go."""
+    whole = read(Policy(tiny_model()), tmp_path / "other")
+    done = next((tmp_path / "other").iterdir())
+    home = tmp_path / "ours" / done.name
+    home.mkdir(parents=True)
+    other = hold(home / ".shard-00000.lock")
+    assert other is not None
+    waited: list[int] = []
+
+    def advance(count: int) -> None:
+        waited.append(count)
+        if waited == [0, 0]:
+            shutil.copytree(done / "shard-00000", home / "shard-00000")
+            os.close(other)
+
+    policy = Counting(tiny_model())
+    found = cached_reference(
+        policy,
+        no_switch,
+        EXAMPLES,
+        tmp_path / "ours",
+        weights=weights_hash(policy.model),
+        budget=40,
+        advance=advance,
+    )
+    assert policy.calls == 0
+    assert waited[:2] == [0, 0]
+    assert sum(waited) == len(EXAMPLES)
+    for ours, theirs in zip(found.by_row, whole.by_row, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])

@@ -45,6 +45,7 @@ _MAY_CHANGE_IN_TRAIN = (
     "save_every",
     "keep",
     "parallel",
+    "trackers",
 )
 
 

@@ -7,7 +7,8 @@ changing those costs nothing. Values are per token in fp32, so that a log-ratio 
 per-token differences and is exactly 0 where the policy equals the reference.
 
 Shards are written as they are computed, each with a checksum; the manifest comes last.
-A killed pass goes on where it stopped, and a damaged shard is computed again.
+A killed pass goes on where it stopped, and a damaged shard is computed again. Of several runs
+that need the same shard at once, one computes it and the others wait for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palate.config import ConfigError
-from palate.durable import Damaged, commit_folder, verify_folder, write_json
+from palate.durable import Damaged, commit_folder, turn, verify_folder, write_json
 from palate.losses.method import Method
 from palate.model.native.build import native
 from palate.model.policy import Ask, BranchLogps, Policy
@@ -152,12 +153,16 @@ def cached_reference(
     def values(number: int) -> dict[int, Tensor]:
         path, cuts = home / f"shard-{number:05d}", shards[number]
         found = _read(path, examples, cuts)
-        if found is None:
-            found = {}
-            with switch():
-                for rows in cuts:
-                    found.update(score_rows(policy, examples, rows))
-            _write(path, found)
+        if found is not None:
+            return found
+        with _turn(path, ranks, lambda: advance(0)):
+            found = _read(path, examples, cuts)  # another run may have computed it meanwhile
+            if found is None:
+                found = {}
+                with switch():
+                    for rows in cuts:
+                        found.update(score_rows(policy, examples, rows))
+                _write(path, found)
         return found
 
     for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
@@ -167,9 +172,21 @@ def cached_reference(
     for number, cuts in enumerate(shards):
         by_row.update(values(number))
         advance(sum(len(rows) for rows in cuts))
-    if ranks.is_main and not (home / "complete.json").is_file():
-        write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
+    with _turn(home / "complete", ranks, lambda: advance(0)):
+        if ranks.is_main and not (home / "complete.json").is_file():
+            write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
+
+
+def _turn(path: Path, ranks: Ranks, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    """Runs at the same time, as of a sweep, compute a shard once and write it in turn.
+
+    Not where several ranks train one model: two such runs, each of whose ranks holds a shard
+    that the other waits for, would wait for ever.
+    """
+    if ranks.world > 1:
+        return nullcontext()
+    return turn(path.with_name(f".{path.name}.lock"), waiting)
 
 
 def _attention(policy: Policy) -> str:
@@ -213,9 +230,10 @@ def _read(
         return None
     try:
         verify_folder(path)
-    except Damaged:
+        read = load_file(path / "logps.safetensors")
+    except (Damaged, FileNotFoundError):  # the second: another run is replacing it
         return None
-    stored = {int(name): tensor for name, tensor in load_file(path / "logps.safetensors").items()}
+    stored = {int(name): tensor for name, tensor in read.items()}
     rows = [row for group in cuts for row in group]
     if set(stored) != set(rows):
         return None
