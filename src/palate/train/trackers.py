@@ -118,10 +118,10 @@ class MLflow:
     def start(self, config: Mapping[str, Any], folder: Path) -> None:
         """Create the run, or find the one that trackers.json names."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        for noisy in ("mlflow", "alembic"):  # importing it sets them
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         remote = os.environ.get("MLFLOW_TRACKING_URI")
         local = folder.resolve() / "mlflow"
         if not remote:
