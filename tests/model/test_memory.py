@@ -143,6 +143,19 @@ def test_memory_of_full_training() -> None:
     assert live.reference == 1600 + 1360
 
 
+def test_a_reference_that_moves_is_a_second_model_and_its_masters() -> None:
+    # fp32: 4000 bytes each for the model and, of full training, for the fp32 means.
+    full = AdapterConfig(kind="full")
+    found = memory(SMALL, Work(), full, "fp32", live_reference=True, moving=True)
+    assert found.reference == 4000 + 4000
+    # Adapted, in bf16: 1600 + 1360 for the model as above, and of the one 8×16 matrix that has an
+    # adapter the mean and what the adapter adds to, 2·4·128 bytes.
+    sizes = Anatomy(1000, 600, 10, 8, True, 2, 8, 4, 16, (Matrix("layers.0.q", 8, 16),))
+    lora = AdapterConfig(rank=2)
+    found = memory(sizes, Work(), lora, "bf16", live_reference=True, moving=True)
+    assert found.reference == 2960 + 1024
+
+
 def test_logits_never_exceed_their_budget() -> None:
     found = memory(SMALL, Work(scored=10**9), AdapterConfig(), "fp32", live_reference=False)
     assert found.logits == room.LOGITS_COPIES * LOGITS_BUDGET

@@ -300,6 +300,28 @@ def test_a_whole_run_by_torchrun(
 
 
 @pytest.mark.slow
+def test_stages_by_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks meet anew for each stage; rank 0 alone opens the folder of the whole."""
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    path = recipe(tmp_path, save_tiny(tmp_path / "model"))
+    stages = "stages=[sft, {method: dpo, train: {max_steps: 2}}]"
+
+    def words(rank: int) -> list[str]:
+        return ["-m", "palate.cli", "train", str(path), stages, "--json"]
+
+    ended = start(words)
+    assert [one.returncode for one in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert ended[1].stdout == ""
+    folder = tmp_path / "runs" / "many"
+    found = json.loads((folder / "results.json").read_text())["stages"]
+    assert json.loads(ended[0].stdout) == {k: v for k, v in found[1].items() if k != "stage"}
+    config = load_config(path, [stages, "name=one"])
+    alone = train(config)
+    for key in ("loss", "margin"):
+        assert found[1]["heldout"][key] == pytest.approx(alone.results["heldout"][key], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_ranks_that_do_not_agree_end_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
