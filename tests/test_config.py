@@ -298,3 +298,9 @@ def test_a_list_is_overridden_whole() -> None:
     assert config.method == [{"name": "ipo"}, {"name": "nll", "weight": 0.2}]
     assert config.stages == [{"method": "sft"}, {"method": "dpo"}]
     assert build_config(apply_overrides(raw, ["method=dpo", "stages=[]"])).stages == []
+
+
+def test_a_parameter_of_the_default_method_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\ndata: d\n", encoding="utf-8")
+    assert load_config(path, ["method.beta=0.3"]).method == {"name": "dpo", "beta": 0.3}

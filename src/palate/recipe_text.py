@@ -59,6 +59,8 @@ def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:
                 if part == "method"
                 else f"{part} is a list, of which no part can be set: give it whole"
             )
+        if below is None and depth == 0 and part == "method":
+            below = {"name": "dpo"}  # the default, of which a parameter is set
         if isinstance(below, str | list) and depth == 0 and part in SHORTHAND:
             below = {SHORTHAND[part]: below}
         here[part] = dict(below) if isinstance(below, dict) else {}

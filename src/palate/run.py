@@ -92,8 +92,8 @@ def train(
         folder = _shared(config.folder)
         if done is not None:
             return Run(folder, config, done)
-        names = config.train.trackers if ranks.is_main else []
-        trackers = Trackers(names, config.model_dump(mode="json"), folder, say.note)
+        resolved = config.model_dump(mode="json")
+        trackers = Trackers(config.train.trackers, resolved, folder, say.note)
         stack.callback(trackers.finish)
         learner = set_up(config, folder, continues, say, ranks)
         ranks.on_main(

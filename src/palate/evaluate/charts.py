@@ -119,22 +119,13 @@ def training_figures(
     )
     rate = series(train, "lr", "learning rate", "first", "dashed")
     norm = series(train, "grad_norm", "gradient norm", "first", "dashed")
+    said = _captions(train)
     start = f"Dashed across: {expected:.4f}, the loss before the first step." if expected else ""
     wanted: tuple[tuple[str, tuple[Series, ...], str, dict[str, Any]], ...] = (
         ("Loss", both("loss"), start, {"across": expected}),
-        ("Margin", both("margin"), "Reward of the chosen answer minus the rejected one's.", {}),
-        (
-            "Accuracy",
-            both("accuracy"),
-            "Share of pairs whose chosen answer has the higher reward. Dashed across: chance.",
-            {"across": 0.5, "shares": True},
-        ),
-        (
-            "Rewards, chosen and rejected apart",
-            rewards,
-            "How much likelier than at the start each kind of answer became, scaled by \u03b2.",
-            {"across": 0.0},
-        ),
+        ("Margin", both("margin"), said.margin, {}),
+        ("Accuracy", both("accuracy"), said.accuracy, {"across": 0.5, "shares": True}),
+        ("Rewards, chosen and rejected apart", rewards, said.rewards, {"across": 0.0}),
         ("Learning rate", rate, "", {"small": True}),
         ("Gradient norm", norm, "Before clipping.", {"small": True}),
     )
@@ -143,6 +134,35 @@ def training_figures(
         for title, lines, caption, how in wanted
         if lines
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Captions:
+    margin: str
+    accuracy: str
+    rewards: str
+
+
+def _captions(train: Sequence[Table]) -> _Captions:
+    """What margins, accuracies and rewards are, by the metrics that a method reports."""
+    keys = set(train[-1]) if train else set()
+    if "chosen_reward" not in keys:  # single answers, with a thumb
+        return _Captions(
+            "Reward beyond the drift, on the side that the thumb points to.",
+            "Share of answers whose reward is on their thumb's side. Dashed across: chance.",
+            "",
+        )
+    if "chosen_logp" in keys and "abs_h" in keys:
+        rewards = (
+            "How much likelier than at the start each kind of answer became, scaled by \u03b2."
+        )
+    else:
+        rewards = "What the method compares the two answers by."
+    return _Captions(
+        "Reward of the chosen answer minus the rejected one's.",
+        "Share of pairs whose chosen answer has the higher reward. Dashed across: chance.",
+        rewards,
+    )
 
 
 def _legend(lines: Sequence[Series]) -> tuple[Series, ...]:
