@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from tests.tiny import byte_tokenizer, save_tiny, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -637,3 +638,38 @@ def test_another_recipe_in_the_same_folder(tmp_path: Path, model: Path, pairs: P
     assert run.results["training"]["steps"] == 3
     assert (tmp_path / "desk.1" / "checkpoints" / "step-1").is_dir()
     assert load_config(tmp_path / "desk.1" / "config.yaml").seed == 0
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_the_best_steps_model_ships(
+    tmp_path: Path, model: Path, pairs: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held-out loss is made to rise again after step 2."""
+    losses = iter([0.69, 0.5, 0.3, 0.4, 0.5])
+    monkeypatch.setattr("palate.train.loop.heldout_means", lambda *_: {"loss": next(losses)})
+    config = recipe(
+        model,
+        pairs,
+        tmp_path,
+        adapter={"kind": kind, "rank": 4},
+        train={"best": "loss", "eval_every": 1, "max_steps": 4, "epochs": 4, "keep": 1},
+        evaluate={"samples": 0},
+    )
+    run = train(config)
+    best = run.results["best_step"]
+    assert best == 2
+    assert run.results["heldout"]["loss"] == 0.3
+    assert not run.results["stopped_early"]
+    kept = {p.name for p in (run.folder / "checkpoints").iterdir()}
+    assert kept == {"step-2", "step-4"}
+    stored = load_file(run.folder / "checkpoints" / f"step-{best}" / "weights.safetensors")
+    if kind == "full":
+        shipped = load_file(run.model / "model.safetensors")
+        for name, value in shipped.items():
+            assert torch.equal(value, stored[f"model.{name}"]), name
+        return
+    adapter = load_file(run.folder / "adapter" / "adapter_model.safetensors")
+    assert len(adapter) == len(stored)
+    for name, value in adapter.items():
+        inner = name.removeprefix("base_model.model.").replace(".weight", ".default.weight")
+        assert torch.equal(value, stored[f"model.{inner}"]), name
