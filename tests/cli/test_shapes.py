@@ -276,3 +276,39 @@ def test_a_pass_for_the_steps_statistic_costs_time(
         peak = found["machine"]["peaks"]["fp32"]
         seconds[method] = found["recipe"]["training_seconds"] * peak
     assert seconds["bco"] == pytest.approx(4 / 3 * seconds["dpo"], rel=0.02)
+
+
+# --- train ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "measured", "speaks"),
+    [
+        ("tr-dpo", "pairs ranked right (of 2)", True),
+        ("kto", "answers judged as by their thumbs (of 2)", True),
+        ("reward", "pairs ranked right (of 2)", False),
+        ("pretrain", None, True),
+    ],
+)
+def test_the_summary_says_what_was_measured_and_what_can_be_done(
+    palate: Palate, runs: Callable[[str], Path], name: str, measured: str | None, speaks: bool
+) -> None:
+    """Of a run that is complete: it is shown and not trained again."""
+    folder = runs(name)
+    done = palate("train", folder / "config.yaml", "resume=auto")
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert ("Held-out" in said) == (measured is not None)
+    if measured is not None:
+        assert measured in said
+    assert (f"palate chat {folder}" in done.output) == speaks
+
+
+def test_of_stages_the_last_is_shown(palate: Palate, runs: Callable[[str], Path]) -> None:
+    folder = runs("stages")
+    done = palate("train", folder / "config.yaml", "resume=auto")
+    assert done.exit_code == 0, done.output
+    assert f"model   {folder / '2-dpo' / 'model'}" in done.output
+    assert f"report  {folder / '2-dpo' / 'report.html'}" in done.output
+    found = json.loads(palate("train", folder / "config.yaml", "resume=auto", "--json").stdout)
+    assert found == json.loads((folder / "2-dpo" / "results.json").read_text(encoding="utf-8"))

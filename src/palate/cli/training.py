@@ -90,8 +90,13 @@ def _how_to_go_on(config: RunConfig) -> str:
 
 def show(run: Run, say: Reporter) -> None:
     """The summary at the end: what came out, where it is, what to do next."""
-    results = run.results
-    rows = _heldout_rows(results["heldout"]) + _comparison_rows(results["comparison"])
+    from palate.losses.registry import find
+
+    results, (method, _) = run.results, find(run.config.method)
+    what = (
+        "answers judged as by their thumbs" if method.shape == "labelled" else "pairs ranked right"
+    )
+    rows = _heldout_rows(results["heldout"], what) + _comparison_rows(results["comparison"])
     if rows:
         say.table("Held-out", ["", "before", "after", "change"], rows)
     training = results["training"]
@@ -101,15 +106,18 @@ def show(run: Run, say: Reporter) -> None:
         "computed than without sharing"
     )
     say.note(f"\nmodel   {run.model}\nreport  {run.report}\n")
-    say.note(f"next:   palate chat {run.folder}\n        palate train my.yaml   (palate init)")
+    next_steps = ["palate train my.yaml   (palate init)"]
+    if method.head == "own":  # a reward model has nothing to say
+        next_steps.insert(0, f"palate chat {run.folder}")
+    say.note("next:   " + "\n        ".join(next_steps))
 
 
-def _heldout_rows(heldout: dict[str, Any] | None) -> list[list[str]]:
+def _heldout_rows(heldout: dict[str, Any] | None, what: str) -> list[list[str]]:
     if not heldout or "accuracy" not in heldout:
         return []
     low, high = heldout["accuracy_interval"]
     said = f"{heldout['accuracy']:.0%} [{low:.0%}, {high:.0%}]"
-    return [[f"pairs ranked right (of {heldout['n']})", "", said, ""]]
+    return [[f"{what} (of {heldout['n']})", "", said, ""]]
 
 
 def _comparison_rows(comparison: dict[str, Any] | None) -> list[list[str]]:
