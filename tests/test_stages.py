@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 import palate.run as running
 import palate.stages as staging
-from palate.config import ConfigError, RunConfig, load_config
+from palate.config import ConfigError, RunConfig, dump_config, load_config
 from palate.model.load import weights_hash
 from palate.progress import Quiet
 from palate.run import Run, train
@@ -244,6 +244,26 @@ def test_another_recipe_does_not_continue_a_run(
     other = recipe(tmp_path, tmp_path, tmp_path / "runs", ["sft", "ipo"], resume="auto")
     with pytest.raises(ConfigError, match=r"was started with other settings \(stages\)"):
         train(other)
+
+
+def test_what_may_change_of_a_run_may_not_of_a_stage_that_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More epochs: refused, and not written down, so that the run's own recipe goes on."""
+    nothing(monkeypatch)
+    first = recipe(tmp_path, tmp_path, tmp_path / "runs")
+    train(first)
+    (first.folder / "results.json").unlink()
+    stage = stage_configs(first)[0]
+    (stage.folder / "config.yaml").write_text(dump_config(stage))
+    (stage.folder / "results.json").write_text("{}")
+    more = first.train.model_copy(update={"epochs": 5.0})
+    changed = first.model_copy(update={"train": more, "resume": "auto"})
+    with pytest.raises(ConfigError, match="stage 1 is complete with other settings than these"):
+        train(changed)
+    assert load_config(first.folder / "config.yaml") == first
+    train(first.model_copy(update={"resume": "auto"}))
+    assert (first.folder / "results.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,30 @@ def train_stages(
             raise ConfigError(f"stage {number}: {error}") from error
     with ExitStack() as stack:
         with join(config.train.parallel) as ranks:
-            ranks.on_main(lambda: stack.enter_context(open_folder(config))[1])
+            ranks.on_main(lambda: _open(config, stages, stack))
         runs = _train_all(stages, say if ranks.is_main else Quiet(), should_stop)
         if ranks.is_main:
             results = [{"stage": run.config.name, **run.results} for run in runs]
             write_json(config.folder / "results.json", {"stages": results})
     return runs[-1]
+
+
+def _open(config: RunConfig, stages: list[RunConfig], stack: ExitStack) -> bool:
+    """Hold the folder of the whole; refuse settings that a stage that is complete did not have.
+
+    Before they are written down: what may change of one run cannot be done to another's past.
+    """
+    begun = config.resume == "auto" and not (config.folder / "results.json").is_file()
+    for number, stage in enumerate(stages if begun else (), 1):
+        if not (stage.folder / "results.json").is_file():
+            continue
+        where = {"resume": stage.resume, "out": stage.out, "name": stage.name}
+        if load_config(stage.folder / "config.yaml").model_copy(update=where) != stage:
+            raise ConfigError(
+                f"stage {number} is complete with other settings than these: continue with "
+                f"{config.folder / 'config.yaml'} as it is, or start anew with another name=NAME"
+            )
+    return stack.enter_context(open_folder(config))[1]
 
 
 def _train_all(
