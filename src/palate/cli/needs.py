@@ -171,11 +171,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         tokens_per_microbatch=budget,
         memory=decision.memory,
         memory_free=health.memory_free,
-        training_seconds=cost.seconds(
-            cost.training_flops(anatomy, work.total, lora=lora)
-            + (cost.forward_flops(anatomy, work.total) if method.statistic else 0.0),
-            peak,
-        ),
+        training_seconds=cost.seconds(_step_flops(anatomy, work, method, lora=lora), peak),
         reference_seconds=cost.seconds(
             _reference_flops(anatomy, work, held, method, config.train.reference), peak
         ),
@@ -193,6 +189,14 @@ def measurements(steps: int, every: int) -> int:
     """How often the held-out pairs are measured: before, at each interval, and at the end."""
     at = {0, steps} | (set(range(every, steps, every)) if every else set())
     return len(at)
+
+
+def _step_flops(anatomy: Anatomy, work: RunWork, method: Method, *, lora: bool) -> float:
+    """All steps, each with a forward pass before it where the method has a step statistic."""
+    from palate.model.cost import forward_flops, training_flops
+
+    extra = forward_flops(anatomy, work.total) if method.statistic else 0.0
+    return training_flops(anatomy, work.total, lora=lora) + extra
 
 
 def _reference_flops(
