@@ -70,7 +70,7 @@ def context(run: RunFiles) -> dict[str, Any]:
         "unread": [clean(line) for line in run.unread],
         "reproduce": f"palate train {shlex.quote(recipe)} {shlex.quote(again)}",
         "next_steps": [
-            (f"palate chat {folder}", "talk to the model you trained"),
+            *([(f"palate chat {folder}", "talk to the model you trained")] if run.answers else []),
             ("palate init", "write a recipe for your own data and model"),
             ("palate train my.yaml", "train on it"),
         ],
