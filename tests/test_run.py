@@ -267,7 +267,18 @@ def test_a_runs_folder(finished: Run) -> None:
 
 def test_what_the_results_say(finished: Run) -> None:
     results = finished.results
-    assert set(results) == {"comparison", "heldout", "step0", "training", "method"}
+    assert set(results) == {
+        "best_step",
+        "comparison",
+        "data",
+        "heldout",
+        "method",
+        "step0",
+        "stopped_early",
+        "training",
+    }
+    assert (results["best_step"], results["stopped_early"]) == (None, False)
+    assert results["data"] == "pair"
     assert results["step0"]["loss"] == pytest.approx(LN2, abs=1e-6)
     assert results["step0"]["expected"] == pytest.approx(LN2)
     assert results["method"] == {"name": "dpo", "beta": 0.1}
@@ -453,7 +464,7 @@ def test_a_crash_after_training_is_continued_without_repeating_lines(
 def test_a_crash_before_training_is_continued(
     tmp_path: Path, model: Path, pairs: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for crash in ("_freeze", "make_split", "sample_answers", "run_loop"):
+    for crash in ("_freeze", "assemble", "sample_answers", "run_loop"):
         config = recipe(model, pairs, tmp_path / crash)
 
         def broken(*_: Any, **__: Any) -> Any:

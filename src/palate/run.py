@@ -203,8 +203,6 @@ class Answers:
     def before(self) -> None:
         """Sample from the untrained model, unless an interrupted run has done so."""
         wanted = len(self.prompts) * self.n
-        if not wanted and not self.file.is_file():
-            write_answers(self.file, "before", [])  # the report looks for the file
         if len(read_answers(self.file, "before")) < wanted:
             write_answers(self.file, "before", self._sample("before")[0])
 

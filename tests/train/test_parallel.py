@@ -200,7 +200,7 @@ def test_the_manifest_says_what_is_inside(together: Path, alone: Path) -> None:
     found = verify_folder(together / "full" / "checkpoints" / f"step-{STEPS}")
     other = verify_folder(alone / "full" / "checkpoints" / f"step-{STEPS}")
     kind = together.name[:-1]
-    assert (found["format"], found["step"]) == (2, STEPS)
+    assert (found["format"], found["step"]) == (3, STEPS)
     assert (found["world"], found["parallel"]) == (RANKS, kind)
     assert (other["world"], other["parallel"]) == (1, "none")
     assert found["tensors"] == other["tensors"]

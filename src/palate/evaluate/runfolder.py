@@ -49,13 +49,17 @@ def read_run(folder: Path) -> RunFiles:
     """Read whatever a run wrote into `folder`.
 
     That is config.yaml, environment.json, metrics.jsonl, samples.jsonl, results.json and
-    snapshot/manifest.json. Raises `ValueError` if there is no such folder.
+    snapshot/manifest.json; samples.jsonl is not missed where the results compare no answers.
+    Raises `ValueError` if there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a run's folder: there is no such folder")
     unread: list[str] = []
     config_text = _text(folder / "config.yaml", unread)
     metrics = _lines(folder / "metrics.jsonl", unread)
+    results = _json(folder / "results.json", unread)
+    answers = folder / "samples.jsonl"
+    sampled = answers.exists() or results.get("comparison", ...) is not None
     return RunFiles(
         folder=folder,
         config=_yaml(config_text, unread),
@@ -63,8 +67,8 @@ def read_run(folder: Path) -> RunFiles:
         environment=_json(folder / "environment.json", unread),
         train=_by_step(line for line in metrics if line.get("kind") == "train"),
         heldout=_by_step(line for line in metrics if line.get("kind") == "heldout"),
-        answers=_answers(folder / "samples.jsonl", unread),
-        results=_json(folder / "results.json", unread),
+        answers=_answers(answers, unread) if sampled else (),
+        results=results,
         manifest=_json(folder / "snapshot" / "manifest.json", unread),
         unread=tuple(unread),
     )
