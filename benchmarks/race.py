@@ -26,7 +26,7 @@ from racing.duel import Failed, Processes, alternate, check_equal, same_tokens
 from racing.environment import trl_python
 from racing.figures import figures, ratio
 from racing.longest import race_longest
-from racing.report import Race, chart, table
+from racing.report import Race, chart, read_race, table
 from racing.sample import Entry, Sample
 from racing.tuning import tuned
 from racing.workloads import MAX_LENGTH, WORKLOADS, Workload, make_course
@@ -73,12 +73,20 @@ def arguments() -> argparse.Namespace:
     add("--torch-index", help="where pip finds torch for TRL's environment")
     add("--out", type=Path, help="JSON file for everything that was measured")
     add("--chart", type=Path, help="SVG file")
+    add("--read", nargs="+", type=Path, help="files of --out: their tables and chart, no race")
     return parser.parse_args()
 
 
 def main() -> None:
     """Race, print, write."""
     args = arguments()
+    if args.read:
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in args.read]
+        races = [read_race(raw) for record in records for raw in record["races"]]
+        for race in races:
+            say(table(race) + "\n")
+        draw(races, args.chart)
+        return
     try:
         with tempfile.TemporaryDirectory() as folder:
             record = race_all(args, Path(folder))
@@ -118,9 +126,14 @@ def race_all(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             races.append(race)
             details.append(detail)
             say(table(race) + "\n")
-    if args.chart and races:
-        args.chart.write_text(chart(races), encoding="utf-8")
+    draw(races, args.chart)
     return {"machine": machine(), "command": sys.argv[1:], "races": details}
+
+
+def draw(races: list[Race], path: Path | None) -> None:
+    """The chart, where one is wanted and there is something to draw."""
+    if path and races:
+        path.write_text(chart(races), encoding="utf-8")
 
 
 def race_one(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .figures import Figures, Ratio
@@ -39,6 +39,18 @@ class Race:
                 "computed_per_second": figure.computed_per_second,
             }
         return raw
+
+
+def read_race(raw: Mapping[str, Any]) -> Race:
+    """Inverse of `Race.to_json`."""
+    known = {field.name for field in fields(Figures)}
+    figures = {
+        name: Figures(**{k: tuple(v) if k == "seconds" else v for k, v in f.items() if k in known})
+        for name, f in raw["figures"].items()
+    }
+    ratios = {name: Ratio(**ratio) for name, ratio in raw["ratios"].items()}
+    named = (raw[key] for key in ("workload", "about", "adapter", "precision"))
+    return Race(*named, figures, ratios)
 
 
 def table(race: Race) -> str:
