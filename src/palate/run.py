@@ -128,7 +128,7 @@ def _open(config: RunConfig, say: Reporter, stack: ExitStack) -> tuple[bool, dic
 
     The results of a run that is complete already; None of any other.
     """
-    folder, continues = stack.enter_context(open_folder(config))
+    folder, continues = stack.enter_context(open_folder(config, say.note))
     done = folder / "results.json"
     if not continues or not done.is_file():
         return continues, None
@@ -291,6 +291,7 @@ def _train(
     on_line: Callable[[dict[str, Any]], None],
 ) -> Progress:
     heldout: dict[str, float] = {}
+    latest: dict[str, float] = {}
     with say.bar("training", task.total_steps) as bar:
         at = 0
 
@@ -298,17 +299,20 @@ def _train(
             nonlocal at
             bar.advance(step - at, _words(means, heldout))
             at = step
+            latest.update(means)
 
         def on_heldout(step: int, means: dict[str, float]) -> None:
             heldout.update(means)
             say.note(f"step {step:>4}  held-out  {_words(means, {})}")
 
         watch = Watcher(on_step, on_heldout, say.note, should_stop, on_line)
-        return run_loop(task, resume=resume, watch=watch)
+        progress = run_loop(task, resume=resume, watch=watch)
+        bar.advance(0, _words(latest, progress.heldout))  # the last measurement came after it
+        return progress
 
 
 def _words(means: dict[str, float], heldout: dict[str, float]) -> str:
-    parts = [f"loss {means['loss']:.3f}"]
+    parts = [f"loss {means['loss']:.3f}"] if "loss" in means else []
     if "margin" in means:
         parts += [f"margin {means['margin']:+.2f}", f"accuracy {means['accuracy']:.0%}"]
     if "accuracy" in heldout:

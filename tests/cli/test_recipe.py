@@ -184,3 +184,15 @@ def test_init_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_many_thumbs_beside_a_pair_by_chance_are_for_kto(tmp_path: Path) -> None:
+    """A log of thumbs in which one prompt happens to have both kinds; held out by all prompts."""
+    thumbs = {True: 20, False: 21}
+    found = recipe.Found("trl", 41, True, {}, {}, "", 1, 20, 1, (), thumbs, 40)
+    method, why = recipe.choose_method(found, "x")
+    assert (method, why) == ("kto", "pairs: only 1, but 20 thumbs up and 21 down")
+    assert (found.prompts_for("kto"), found.prompts_for("dpo")) == (40, 1)
+    # ten thumbs a pair is what pairs are made of, so they stay pairs
+    found = recipe.Found("trl", 10, True, {}, {}, "", 1, 5, 1, (), {True: 5, False: 5}, 9)
+    assert recipe.choose_method(found, "x")[0] == "dpo"

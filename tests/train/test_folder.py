@@ -228,3 +228,16 @@ def test_the_environment(tmp_path: Path) -> None:
     assert set(body) == {"versions", "machine", "git", "lr"}
     assert {"torch", "transformers", "peft"} <= set(body["versions"])
     assert body["machine"]["python"] == platform.python_version()
+
+
+def test_a_run_that_is_moved_aside_is_named(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({"model": "m", "data": "d", "out": str(tmp_path)})
+    said: list[str] = []
+    with open_folder(config, said.append) as (folder, _):
+        (folder / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
+    assert said == []
+    with open_folder(config, said.append):
+        pass
+    moved = folder.with_name("run.1")
+    assert (moved / "metrics.jsonl").is_file()
+    assert said == [f"the earlier run {folder} is {moved} now; resume=auto would continue it"]

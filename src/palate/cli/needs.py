@@ -106,7 +106,8 @@ class Needs:
             ("sharing", f"{self.sharing:.1f}x fewer tokens than every branch by itself"),
             (
                 "memory, GiB",
-                f"{said}; to save and ship instead of these two, {memory.last / GIB:.2f}",
+                f"{said}; to save and ship instead of these two, {memory.last / GIB:.2f}"
+                + (f"; to merge the adapter, {memory.mapped / GIB:.2f}" if memory.mapped else ""),
             ),
             ("", f"and {self.allowance - 1:.0%} more for temporaries and what the allocator keeps"),
             ("time", time),

@@ -28,6 +28,8 @@ from palate.records import Example, Reject
 # Rows that are looked at; enough to tell what the data is.
 LOOKED_AT = 4000
 FEW_PAIRS = 50
+# Of few pairs: beyond so many thumbs for each, the thumbs themselves say more.
+MANY_THUMBS = 10
 _TAGS_SHOWN = 8
 
 
@@ -37,8 +39,8 @@ class Found:
 
     `shapes` counts examples, `rejected` rows by reason; `pairs` and `demonstrations` are what
     training could make of them, `thumbs` counts the answers with one; `whole` says whether that
-    was all of the data. `prompts` counts distinct ones, because the held-out part is drawn by
-    prompt.
+    was all of the data. `prompts` counts the distinct ones of pairs, `all_prompts` of all examples,
+    because the held-out part is drawn by prompt.
     """
 
     format: str
@@ -52,6 +54,11 @@ class Found:
     prompts: int
     tags: tuple[str, ...]
     thumbs: dict[bool, int] = field(default_factory=dict)
+    all_prompts: int = 0
+
+    def prompts_for(self, method: str) -> int:
+        """Distinct prompts among what the method learns from."""
+        return self.prompts if method == "dpo" else self.all_prompts
 
 
 class _Enough(Exception):
@@ -124,7 +131,8 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
         else "",
         pairs=len(pairs),
         demonstrations=len(demonstrations),
-        prompts=len({example.prompt_key for example in pairs or demonstrations or examples}),
+        prompts=len({example.prompt_key for example in pairs}),
+        all_prompts=len({example.prompt_key for example in examples}),
         tags=tuple(sorted({tag for example in examples for tag in example.tags})),
         thumbs=dict(thumbs),
     )
@@ -133,16 +141,18 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
 def choose_method(found: Found, data: str) -> tuple[str, str]:
     """(method, why in words); raises `ValueError` when no method fits."""
     some = "" if found.whole else f" in the first {found.rows} rows"
-    if found.pairs:
+    thumbs = sum(found.thumbs.values()) if len(found.thumbs) == 2 else 0
+    if found.pairs and (found.pairs >= FEW_PAIRS or thumbs <= MANY_THUMBS * found.pairs):
         why = f"{found.pairs} pairs{some}"
         if found.pairs < FEW_PAIRS:
             why += ", which is few: expect little"
             if found.demonstrations > 10 * found.pairs:
                 why += f"; method=sft would imitate {found.demonstrations} answers instead"
         return "dpo", why
-    if len(found.thumbs) == 2:
+    if thumbs:
+        few = f"pairs: only {found.pairs}" if found.pairs else "no pairs"
         ups, downs = found.thumbs[True], found.thumbs[False]
-        return "kto", f"no pairs, but {ups} thumbs up and {downs} down{some}"
+        return "kto", f"{few}, but {ups} thumbs up and {downs} down{some}"
     if found.demonstrations:
         return "sft", f"no pairs, but {found.demonstrations} answers to imitate{some}"
     if "text" in found.shapes:
@@ -218,7 +228,7 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
         "data": {
             "path": data,
             "format": found.format if "," not in found.format else "auto",
-            "heldout": 0.1 if found.prompts > 1 else 0,
+            "heldout": 0.1 if found.prompts_for(method) > 1 else 0,
             "split_by": "prompt",
             "max_length": 2048,
         },

@@ -155,6 +155,17 @@ def to_compute(model: nn.Module, precision: Precision) -> None:
             module.weight = nn.Parameter(weight.detach().bfloat16(), requires_grad=False)
     if isinstance(head, nn.Linear) and not head.weight.requires_grad:
         head.weight = nn.Parameter(head.weight.detach().bfloat16(), requires_grad=False)
+    _leave_the_file(model)
+
+
+def _leave_the_file(model: nn.Module) -> None:
+    """Copy what frozen weights are left of the loaded ones into memory of their own.
+
+    On a CPU they are views of the mapped file, and one view keeps all of it in the process.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.dtype == torch.float32:
+            parameter.data = parameter.data.clone()
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -34,8 +34,10 @@ class Memory:
     """Bytes at the peak, by purpose.
 
     `last` is what training does not meet: the checkpoint on its way to the disk, or the second
-    copy of the model that the end of a run loads. Only the larger of `activations + logits` and
-    `last` counts. The total is `ALLOWANCE` times the sum.
+    copy of the model that the end of a run writes. Only the larger of `activations + logits` and
+    `last` counts. `mapped` is the file of the weights that an adapter is merged into, beside
+    everything, since the allocator gives nothing back. The total is `ALLOWANCE` times the sum
+    of the rest, and `mapped`.
     """
 
     program: int
@@ -46,12 +48,14 @@ class Memory:
     activations: int
     logits: int
     last: int
+    mapped: int
 
     @property
     def total(self) -> int:
         """The peak."""
         always = self.program + self.weights + self.copies + self.trained + self.reference
-        return int(ALLOWANCE * (always + max(self.activations + self.logits, self.last)))
+        counted = always + max(self.activations + self.logits, self.last)
+        return int(ALLOWANCE * counted) + self.mapped
 
 
 def memory(
@@ -98,6 +102,7 @@ def memory(
         activations=activations(anatomy, largest, precision, lora=lora, fused=fused),
         logits=_head(anatomy, largest, lora=lora, fused=fused),
         last=max(4 * anatomy.parameters, 8 * trained),
+        mapped=4 * anatomy.parameters if lora else 0,
     )
 
 

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +105,9 @@ class Plan:
 
 
 @contextmanager
-def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
+def open_folder(
+    config: RunConfig, note: Callable[[str], None] = lambda text: None
+) -> Iterator[tuple[Path, bool]]:
     """Lock the run's folder; yields it and whether the run continues.
 
     With `resume: never` a folder of an earlier run is moved aside, never overwritten.
@@ -127,8 +129,8 @@ def open_folder(config: RunConfig) -> Iterator[tuple[Path, bool]]:
         if continues:
             _adopt(config, folder)
         else:
-            if begun:
-                _move_aside(folder)
+            if begun and (aside := _move_aside(folder)) is not None:
+                note(f"the earlier run {folder} is {aside} now; resume=auto would continue it")
             write_text(folder / "config.yaml", dump_config(config))
         yield folder, continues
     finally:
@@ -194,8 +196,8 @@ def _lock(folder: Path) -> int:
     return handle
 
 
-def _move_aside(folder: Path) -> None:
-    """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder.
+def _move_aside(folder: Path) -> Path | None:
+    """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder; returns which.
 
     One that ended before it froze its data has nothing worth keeping and is cleared away.
     config.yaml goes last: while it is there, a crash in between leaves a folder that is known
@@ -206,7 +208,7 @@ def _move_aside(folder: Path) -> None:
         for path in files:
             if path.name != ".lock":
                 path.unlink()
-        return
+        return None
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
@@ -214,6 +216,7 @@ def _move_aside(folder: Path) -> None:
     for path in files:
         if path.name != ".lock":
             path.rename(aside / path.name)
+    return aside
 
 
 def _adopt(config: RunConfig, folder: Path) -> None:
