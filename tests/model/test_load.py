@@ -154,3 +154,23 @@ def test_a_reward_model_is_not_read_as_a_language_model(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="is a reward model, which scores answers"):
         load(str(folder))
+
+
+@pytest.mark.parametrize("path", ["smollm2-135m-instrct", "SmolLM2-135M-instruct-"])
+def test_a_misspelt_name_is_no_hub_id(path: str) -> None:
+    with pytest.raises(ValueError, match="did you mean 'smollm2-135m-instruct'"):
+        resolve(path)
+
+
+def test_a_path_beside_runs_and_models_is_no_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, kind in (("first", "yaml"), ("model", "json")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / f"config.{kind}").touch()
+    (tmp_path / "org").mkdir()
+    with pytest.raises(ValueError, match="no model or run in runs/none; in runs: first, model"):
+        resolve("runs/none")
+    assert resolve("org/name") == "org/name", "a folder of that name alone says nothing"
+    assert resolve("gpt2") == "gpt2"

@@ -38,7 +38,7 @@ def build_params(kind: type[P], given: Mapping[str, Any], method: str) -> P:
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key, value in given.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             valid = ", ".join(known) or "it has none"
             hint = f"did you mean '{close[0]}'?" if close else f"its parameters: {valid}"
             raise ValueError(f"method {method} has no parameter '{key}'; {hint}")

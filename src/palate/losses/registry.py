@@ -106,7 +106,7 @@ def lookup(name: str) -> Method:
         if point.name == name:
             return _load(point)
     names = [*METHODS, *plugins()]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"there is: {', '.join(names)}"
     raise ValueError(f"no method is called '{name}'; {hint}")
 

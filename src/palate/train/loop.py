@@ -165,8 +165,8 @@ class _Loop:
         if choice.enough:
             self.progress.stopped = True
             self.watch.on_note(
-                f"stopped after step {step}: {choice.since} measurements in a row were no better "
-                f"than that of step {choice.step}"
+                f"stopped after step {step}: no measurement since step {choice.step} was better "
+                f"(train.patience={choice.patience})"
             )
         else:
             self._measure(step)
