@@ -7,16 +7,14 @@ the page forbids scripts and every outside resource besides.
 
 from __future__ import annotations
 
-import functools
 import shlex
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from palate.evaluate import samples, tables
 from palate.evaluate.charts import draw_shares, training_figures
 from palate.evaluate.findings import findings
+from palate.evaluate.pages import template
 from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
 from palate.evaluate.wording import bounds, clean, decimal, longer, percent, plural, points
 
@@ -37,7 +35,7 @@ def write_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The page as HTML text."""
-    return _template().render(**context(run))
+    return template("report.html.j2").render(**context(run))
 
 
 def context(run: RunFiles) -> dict[str, Any]:
@@ -124,15 +122,3 @@ def _shares(run: RunFiles) -> str | None:
     if old is None or new is None or old_in is None or new_in is None:
         return None
     return draw_shares(old, old_in, new, new_in)
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-
 from palate.durable import write_text
 from palate.evaluate.charts import Dot, alone, draw_drift
+from palate.evaluate.pages import template
 from palate.evaluate.sweeps import Measure, Outcome, Row, origin, reward, rows, table
 
 PAGE, PLOT = "sweep.html", "reward-kl.svg"
@@ -26,7 +24,7 @@ def write_page(folder: Path, outcomes: Sequence[Outcome]) -> Path:
     else:
         (folder / PLOT).unlink(missing_ok=True)
     header, body = table(found)
-    page = _template().render(
+    page = template("sweep.html.j2").render(
         name=folder.name,
         header=header,
         body=body,
@@ -56,15 +54,3 @@ def draw(outcomes: Sequence[Outcome], found: Sequence[Row], measure: Measure) ->
 def _dot(row: Row, measure: Measure) -> Dot:
     kl, height = row.values["kl"], row.values[measure.name]
     return Dot(kl.value, height.value, bounds=height.bounds)
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("sweep.html.j2")
