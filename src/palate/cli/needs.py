@@ -148,18 +148,15 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     steps = sampler.total_steps(config.train.epochs, config.train.max_steps)
     precision: Precision = "bf16" if health.precision == "bf16" else "fp32"
     room = None if health.memory_free is None else health.memory_free + taken_memory()
-    wanted, enough = config.train.tokens_per_microbatch, enough_on(health.device)
     suited = suits(health.device, precision, "tree" if share else "plain")
     fused = suited and config.model.quantize == "none" and may_fuse(sizes)
     need = need_of(config, anatomy, precision, method, fused=fused)
-    sizing: dict[str, Any] = {"share": share, "need": need, "room": room, "enough": enough}
-    decision = decide(wanted, train, sampler, steps, **sizing)
+    sizing: dict[str, Any] = {"room": room, "enough": enough_on(health.device)}
+    wanted = config.train.tokens_per_microbatch
+    decision = decide(wanted, train, sampler, steps, share=share, need=need, **sizing)
     budget = decision.tokens
     work = cost.run_work(train, sampler, steps, budget, share=share)
-    held = cost.Work()
-    if heldout:
-        for part in cost.micro_works(heldout, range(len(heldout)), budget, share=share):
-            held += part
+    held = sum(cost.micro_works(heldout, range(len(heldout)), budget, share=share), cost.Work())
     lora = config.adapter.kind == "lora"
     peak = health.peaks[precision]
     return Needs(

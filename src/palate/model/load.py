@@ -42,7 +42,7 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     """Load weights in fp32 and the tokenizer; raises `ValueError` with the cure."""
     quiet_transformers()
     place = resolve(path)
-    _refuse_classifier(path, load_config_only(path, trust_remote_code=trust_remote_code))
+    _refuse_classifier(path, _config_at(place, path, trust_remote_code))
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -80,8 +80,13 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> tuple[Any, 
 def load_config_only(path: str, *, trust_remote_code: bool = False) -> Any:
     """The model's transformers config, without its weights."""
     quiet_transformers()
+    return _config_at(resolve(path), path, trust_remote_code)
+
+
+def _config_at(place: str, path: str, trust_remote_code: bool) -> Any:
+    """The config in a place that `path` was resolved to."""
     try:
-        return AutoConfig.from_pretrained(resolve(path), trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(_why_not(path, error)) from error
 

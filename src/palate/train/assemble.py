@@ -39,6 +39,7 @@ def assemble(
     The reference is computed here, so the policy must still have the weights it began with.
     """
     method, params = chosen
+    reference_mode(config.train.reference, method)  # refused before anything is computed
     train, heldout = (render(learner.renderer, part, method.shape) for part in data)
     check_selectable(config.train.best, method, len(heldout))
     params = resolved(method, params, train)
@@ -46,7 +47,6 @@ def assemble(
     if method.head == "scalar":
         add_scalar_head(learner.policy)
     if method.moving is not None:
-        reference_mode(config.train.reference, method)
         moving = MovingReference(config, learner.policy, learner.plan, method.moving(params))
         learner = replace(learner, live=moving)
     budget = settle(config, folder, learner, (method, params), train, say, ranks)

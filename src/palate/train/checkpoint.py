@@ -119,12 +119,15 @@ def load_weights(root: Path, weights: Mapping[str, Tensor], step: int | None = N
 
     Raises `ValueError` where the step's is not there or not whole.
     """
-    name = _newest(root)[0] if step is None else f"step-{step}"
-    assert name is not None, "a run that came to its end has a checkpoint"
-    try:
-        verify_folder(root / name)
-    except Damaged as error:
-        raise ValueError(f"the best checkpoint cannot be read ({error}): start anew") from error
+    if step is None:
+        name = _newest(root)[0]  # which has verified it
+        assert name is not None, "a run that came to its end has a checkpoint"
+    else:
+        name = f"step-{step}"
+        try:
+            verify_folder(root / name)
+        except Damaged as error:
+            raise ValueError(f"the best checkpoint cannot be read ({error}): start anew") from error
     _put_weights(root / name, weights)
 
 

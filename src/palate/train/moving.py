@@ -9,6 +9,7 @@ matrix.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from palate.config import ConfigError, RunConfig
 from palate.losses.method import Moving
-from palate.model.adapters import adapters_off
 from palate.model.load import to_compute
 from palate.model.policy import Policy
 from palate.train.base import load_base
@@ -56,7 +56,7 @@ class MovingReference(LiveReference):
         self.aliases = {n: aliases[n] for n, _ in model.named_parameters(remove_duplicate=False)}
         copy = Policy(model, layout=plan.layout, precision=plan.precision).eval()
         equip(copy, plan, config)
-        super().__init__(copy, lambda: adapters_off(None))
+        super().__init__(copy, nullcontext)
 
     @torch.no_grad()
     def follow(self) -> None:

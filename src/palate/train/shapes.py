@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ def batch_of(
     if method.reference:
         assert reference is not None, "the method declared a reference"
         if "kl" in asked:
-            ref_N, against = reference.distribution(micro)  # type: ignore[attr-defined]
+            live = cast("LiveLookup", reference)  # `reference_mode` has seen to it
+            ref_N, against = live.distribution(micro)
             ask = Ask(statistics=asked, against=against)
         else:
             ref_N = reference(micro)
