@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 # Before torch is imported anywhere. Workers of xdist share the cores; with a thread pool
 # each they would wait for one another.
@@ -12,3 +16,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # A test that asks a model hub for something is a test that fails on a train.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Reference caches stay inside the tests: `pytestmark = pytest.mark.usefixtures("cache")`."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Llama with a byte tokenizer; tests only read it."""
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -290,13 +291,31 @@ def test_no_part_of_a_list_is_overridden(raw: dict[str, Any], override: str, sai
 
 
 def test_a_list_is_overridden_whole() -> None:
-    raw = {**SMALL, "method": ["dpo", "nll"], "stages": ["sft"]}
-    found = apply_overrides(
-        raw, ["method=[{name: ipo}, {name: nll, weight: 0.2}]", "stages=[sft, {method: dpo}]"]
-    )
-    config = build_config(found)
+    method = "method=[{name: ipo}, {name: nll, weight: 0.2}]"
+    config = build_config(apply_overrides({**SMALL, "method": ["dpo", "nll"]}, [method]))
     assert config.method == [{"name": "ipo"}, {"name": "nll", "weight": 0.2}]
+    staged = {**SMALL, "stages": ["sft"]}
+    config = build_config(apply_overrides(staged, ["stages=[sft, {method: dpo}]"]))
     assert config.stages == [{"method": "sft"}, {"method": "dpo"}]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("method=ipo", "'method' has no effect in stage 1, which sets method by itself"),
+        ("method.beta=1", "'method.beta' has no effect in stage 1, which sets method by itself"),
+        ("train.epochs=3", "'train.epochs' has no effect in stage 2, which sets train.epochs"),
+        ("model=n", "'model' has no effect in stage 2, which sets model by itself"),
+        ("model.path=n", "'model.path' has no effect in stage 2, which sets model.path"),
+    ],
+)
+def test_an_override_that_a_stage_would_undo(override: str, said: str) -> None:
+    raw = {**SMALL, "stages": ["sft", {"method": "dpo", "train": {"epochs": 2}, "model": "o"}]}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        apply_overrides(raw, [override])
+    for fine in ("train.batch_size=2", "model.trust_remote_code=true", "optim.lr=1e-3", "seed=3"):
+        assert apply_overrides(raw, [fine])["stages"] == raw["stages"]
+    assert apply_overrides(raw, [override, "stages=[]"])["stages"] == []
     assert build_config(apply_overrides(raw, ["method=dpo", "stages=[]"])).stages == []
 
 

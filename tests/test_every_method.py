@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import save_tiny
 
 from palate.config import RunConfig, load_config
 from palate.losses.method import Method
@@ -17,22 +15,10 @@ from palate.losses.registry import METHODS, find
 from palate.run import Run, train
 from palate.train.metrics import read_metrics
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
 ROWS = 14
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reference caches stay inside the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def rows(shape: str) -> list[dict[str, Any]]:

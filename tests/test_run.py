@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +30,11 @@ from palate.store.snapshot import read_snapshot
 from palate.train.metrics import read_metrics
 from palate.train.task import Interrupted
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SYSTEM = {"role": "system", "content": "Be brief, and always end with a question."}
 COUNT = 14
 LN2 = math.log(2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Reference caches stay inside the tests."""
-    folder, before = tmp_path_factory.mktemp("cache"), os.environ.get("PALATE_CACHE")
-    os.environ["PALATE_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["PALATE_CACHE"]
-    else:
-        os.environ["PALATE_CACHE"] = before
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def asked(i: int) -> str:

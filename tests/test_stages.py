@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import save_tiny
 from transformers import AutoModelForCausalLM
 
 import palate.run as running
@@ -27,22 +26,10 @@ from palate.train.folder import read_plan
 from palate.train.metrics import read_metrics
 from palate.train.task import Interrupted
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 PROMPTS = 16
 STAGES: list[Any] = ["sft", {"method": "dpo", "train": {"max_steps": 3}}]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reference caches stay inside the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,28 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"the value of '{override}' is not valid YAML: {error}") from error
         _set_path(out, key.split("."), value)
+    for override in overrides:
+        _refuse_in_stages(out.get("stages"), override.partition("=")[0])
     return out
+
+
+def _refuse_in_stages(stages: object, key: str) -> None:
+    """A stage's own setting wins over the recipe's, so that an override of it would be lost."""
+    first, _, rest = key.partition(".")
+    rest = rest or SHORTHAND.get(first, "")
+    for number, stage in enumerate(stages if isinstance(stages, list) else (), 1):
+        mine = {"method": stage} if isinstance(stage, str) else stage
+        if not isinstance(mine, dict) or first not in mine:
+            continue
+        section = mine[first]
+        if isinstance(section, str | list) and first in SHORTHAND:
+            section = {SHORTHAND[first]: section}
+        whole = first == "method" or not isinstance(section, dict) or not rest
+        if whole or rest in section:
+            raise ConfigError(
+                f"'{key}' has no effect in stage {number}, which sets "
+                f"{first if whole else key} by itself: change it there, or give stages whole"
+            )
 
 
 def _set_path(raw: dict[str, Any], parts: list[str], value: object) -> None:

@@ -59,11 +59,7 @@ def train_stages(
     """
     say = reporter or Quiet()
     stages = stage_configs(config)
-    for number, stage in enumerate(stages, 1):  # not after hours in those before it
-        try:
-            find(stage.method)
-        except ValueError as error:
-            raise ConfigError(f"stage {number}: {error}") from error
+    check_methods(config)
     with ExitStack() as stack:
         with join(config.train.parallel) as ranks:
             ranks.on_main(lambda: _open(config, stages, stack))
@@ -72,6 +68,20 @@ def train_stages(
             results = [{"stage": run.config.name, **run.results} for run in runs]
             write_json(config.folder / "results.json", {"stages": results})
     return runs[-1]
+
+
+def check_methods(config: RunConfig) -> None:
+    """Raise `ConfigError` for a method or a parameter that is wrong, in whichever stage.
+
+    Not after a model has been loaded, nor after hours in the stages before it.
+    """
+    stages = stage_configs(config) if config.stages else [config]
+    for number, stage in enumerate(stages, 1):
+        try:
+            find(stage.method)
+        except ValueError as error:
+            origin = f"stage {number}: " if config.stages else ""
+            raise ConfigError(f"{origin}{error}") from error
 
 
 def _open(config: RunConfig, stages: list[RunConfig], stack: ExitStack) -> bool:

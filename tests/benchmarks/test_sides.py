@@ -18,7 +18,7 @@ from benchmarks.racing.sample import Entry, Sample, read_entry, read_sample, wri
 from benchmarks.racing.trl_side import Recorder, ordered, scale_body
 from benchmarks.racing.tuning import divisors, tuned
 from benchmarks.racing.workloads import Workload, draw, generated, make_course
-from tests.tiny import byte_tokenizer, save_tiny, tiny_model
+from tests.tiny import byte_tokenizer, tiny_model
 from torch.nn import functional
 
 from palate.tokens.render import Renderer
@@ -30,11 +30,6 @@ SMALL = Workload("W0", "a small one", 2, (20, 7, 7), 12)
 @pytest.fixture(scope="module")
 def course() -> Course:
     return make_course(SMALL, Renderer(byte_tokenizer(), end_ids=(258,)), 2, None)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def entry(model: Path, **changes: Any) -> Entry:

@@ -42,8 +42,6 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
     """A run's folder: 12 pairs, 2 held out, 3 steps of 4, small micro-batches."""
-    import os
-
     from palate.config import build_config
     from palate.run import train
 
@@ -64,15 +62,9 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Pa
             "evaluate": {"samples": 2, "max_new_tokens": 4},
         }
     )
-    before = os.environ.get("PALATE_CACHE")
-    os.environ["PALATE_CACHE"] = str(home / "cache")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALATE_CACHE", str(home / "cache"))
         return train(config).folder
-    finally:
-        if before is None:
-            del os.environ["PALATE_CACHE"]
-        else:
-            os.environ["PALATE_CACHE"] = before
 
 
 @pytest.fixture

@@ -106,8 +106,9 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_version() -> None:
-    result = palate("version")
-    assert (result.exit_code, result.stdout) == (0, f"palate {__version__}\n")
+    for word in ("version", "--version"):
+        result = palate(word)
+        assert (result.exit_code, result.stdout) == (0, f"palate {__version__}\n")
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -155,7 +155,8 @@ def test_as_json(palate: Palate) -> None:
     ("name", "line"),
     [
         ("dpoo", "error: no method is called 'dpoo'; did you mean 'dpo'?"),
-        ("KTO", "error: no method is called 'KTO'; there is: dpo, cdpo, "),
+        ("KTO", "error: no method is called 'KTO'; did you mean 'kto'?"),
+        ("zzz", "error: no method is called 'zzz'; there is: dpo, cdpo, "),
     ],
 )
 def test_a_mistake_is_one_line_and_2(palate: Palate, name: str, line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from palate.config import build_config, load_config
 from palate.records import canonical_json
 from palate.run import train
 from palate.store.snapshot import read_snapshot
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 Palate = Callable[..., Result]
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -38,15 +40,6 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "sum": ("pair", {"method": [{"name": "dpo"}, {"name": "nll", "weight": 0.2}]}),
     "stages": ("pair", {"stages": STAGES}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reference caches stay inside the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
 
 
 def written(home: Path, model: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import byte_tokenizer, save_tiny
+from tests.tiny import byte_tokenizer
 
 from palate.config import ConfigError, RunConfig
 from palate.losses.kto import KTO
@@ -22,6 +22,8 @@ from palate.tokens.render import Renderer
 from palate.train.assemble import render, resolved
 from palate.train.metrics import read_metrics
 from palate.train.task import Interrupted
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def thumb(number: int, label: bool | None) -> Example:
@@ -54,20 +56,6 @@ def test_a_text_becomes_as_many_examples_as_it_has_stretches() -> None:
 
 
 # --- whole runs -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reference caches stay inside the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def recipe(model: Path, home: Path, method: str, **settings: Any) -> RunConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from palate.train.shapes import MicroBatch
 from palate.train.step import pack
 from palate.train.task import Interrupted
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SHARE = 0.6
 FAMILIES = ("llama", "qwen3")  # a tied head, and one of its own
 BY_FAMILY: dict[str, list[str]] = {
@@ -36,15 +38,6 @@ BY_FAMILY: dict[str, list[str]] = {
     "head": ["q_proj", "lm_head"],
     "embedding": ["q_proj", "embed_tokens"],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Reference caches stay inside the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("PALATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")

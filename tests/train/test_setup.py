@@ -20,11 +20,6 @@ from palate.train.reference import LiveReference, ReferenceLogps
 from palate.train.setup import Learner, make_split, pick_device, pick_precision, set_up
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
 def config(model: Path, **settings: Any) -> RunConfig:
     return RunConfig.model_validate({"model": str(model), "data": "d.jsonl", **settings})
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import save_tiny
 from tests.train.tasks import pair
 from torch import Tensor
 
@@ -34,11 +33,6 @@ class Noted(Quiet):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 def recipe(model: Path, **train: Any) -> RunConfig:

@@ -11,8 +11,6 @@ import typer
 
 app = typer.Typer(
     name="palate",
-    help="From a product's conversations to preferences, and from preferences to a better model.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -145,6 +143,22 @@ def data_trace(
     from palate.cli.trace import run_trace
 
     _guarded(lambda: run_trace(example, run, scores=scores), debug)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def whole(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """From a product's conversations to preferences, and from preferences to a better model."""
 
 
 @app.command()

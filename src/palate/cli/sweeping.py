@@ -41,6 +41,7 @@ def run_sweep(
     from palate.sweep import plan_sweep
 
     sweep = plan_sweep(recipe, words)
+    _check_methods(sweep)
     say = reporter_for()
     parallel = ["--jobs", str(jobs)] if jobs > 1 else []
     again = shlex.join(["palate", "sweep", recipe, *words, *parallel])
@@ -60,6 +61,17 @@ def run_sweep(
         )
     if failures:
         raise Stopped(_failed(failures, len(sweep.cells), again), 1)
+
+
+def _check_methods(sweep: Sweep) -> None:
+    """Raise `ConfigError` for a misspelt parameter, before each run meets it by itself."""
+    from palate.stages import check_methods
+
+    for cell in sweep.cells:
+        try:
+            check_methods(cell.config)
+        except ConfigError as error:
+            raise ConfigError(f"{cell.name}: {error}") from error
 
 
 @contextmanager
