@@ -124,6 +124,56 @@ class Provenance:
     hash: str | None = None
 
 
+SignalKind = Literal["thumb", "score", "edit", "again", "vote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What somebody said about an answer that stands in another row.
+
+    `about` holds ids of that row's interaction, any of which names it (see `Arrival.ids`), and
+    `choice` is the answer's index there. What each kind says:
+
+    - ``thumb``: `label`, True up and False down;
+    - ``score``: `score`, higher is better; `name` tells which quality was scored;
+    - ``edit``: `edit`, the answer as it should have been;
+    - ``again``: the user asked for another answer, so this one was not good enough;
+    - ``vote``: `choice` is better than `over`, another answer of the same interaction, by
+      `strength` in (0, 1] where that is known; `choice` None says that both are bad.
+
+    `by` is the person or the program that said it, as its system names them.
+    """
+
+    about: tuple[str, ...]
+    kind: SignalKind
+    choice: int | None = 0
+    label: bool | None = None
+    score: float | None = None
+    name: str | None = None
+    edit: tuple[Message, ...] = ()
+    over: int | None = None
+    strength: float | None = None
+    by: str | None = None
+    comment: str | None = None
+    provenance: tuple[Provenance, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready mapping of what was said, without where it stood."""
+        out = {
+            name: getattr(self, name)
+            for name in ("kind", "choice", "label", "score", "name", "over", "strength", "by")
+        }
+        out |= {"comment": self.comment, "edit": [m.to_dict() for m in self.edit]}
+        return {name: value for name, value in out.items() if value not in (None, [])}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any], about: tuple[str, ...] = ()) -> Signal:
+        """Inverse of `to_dict`; a mapping without `choice` means None."""
+        edit = tuple(Message.from_dict(m) for m in raw.get("edit", ()))
+        rest = {name: value for name, value in raw.items() if name != "edit"}
+        return cls(about=about, edit=edit, **{"choice": None, **rest})
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A prompt, the completions that branch from it, and a verdict where there is one."""
@@ -246,6 +296,20 @@ class Example:
             tags=dict(raw["tags"]),
             provenance=tuple(Provenance(**p) for p in raw["provenance"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One record of a row, with what names it in the system that it comes from.
+
+    `ids` are ``NAMESPACE:ID``, the most telling first, for instance ``openai:chatcmpl-8xK`` or
+    ``langfuse:trace/42``: two rows with an id in common are one interaction, and a `Signal` finds
+    its answer by them. `user` is the end user, for deletion; it never reaches an `Example`.
+    """
+
+    record: Example | Signal
+    ids: tuple[str, ...] = ()
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

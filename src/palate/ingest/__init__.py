@@ -1,7 +1,7 @@
 """Ingest: files of other programs become `Example` records, one module per format."""
 
 from palate.ingest.errors import IngestError
-from palate.ingest.read import read_examples
+from palate.ingest.read import read_arrivals, read_examples
 from palate.ingest.registry import FORMATS, Format
 
-__all__ = ["FORMATS", "Format", "IngestError", "read_examples"]
+__all__ = ["FORMATS", "Format", "IngestError", "read_arrivals", "read_examples"]

@@ -15,21 +15,29 @@ from palate.ingest import containers, hub, registry
 from palate.ingest.errors import IngestError
 from palate.ingest.messages import check_unicode
 from palate.ingest.text_rows import EXCERPT, Raw
-from palate.records import Example, Provenance, RecordError, Reject, canonical_json, digest
+from palate.records import (
+    Arrival,
+    Example,
+    Provenance,
+    RecordError,
+    Reject,
+    canonical_json,
+    digest,
+)
 
 SNIFFED_ROWS = 32
 
 OnReject = Callable[[Reject], None]
 
 
-def read_examples(
+def read_arrivals(
     paths: str | Path | Sequence[str | Path],
     format: str = "auto",
     on_reject: OnReject | None = None,
-) -> Iterator[Example]:
-    """The examples of files, folders and hub data sets, in their order, with provenance.
+) -> Iterator[Arrival]:
+    """The records of files, folders and hub data sets, in their order, with provenance.
 
-    Each row becomes examples or one `Reject` handed to `on_reject`; none is left out silently.
+    Each row becomes records or one `Reject` handed to `on_reject`; none is left out silently.
     The format is looked for in each file on its own unless `format` names it. Raises
     `IngestError` for a missing or unreadable file, an unknown format, a file that matches no
     format, and, at the end, if not one row could be used.
@@ -41,6 +49,29 @@ def read_examples(
     sources = [source for path in given for source in _sources(path)]
     names = ", ".join(str(path) for path in given)
     return _read_all(sources, chosen, on_reject, names)
+
+
+def read_examples(
+    paths: str | Path | Sequence[str | Path],
+    format: str = "auto",
+    on_reject: OnReject | None = None,
+) -> Iterator[Example]:
+    """The examples of `read_arrivals` alone, as they stand in their rows.
+
+    A signal about another row's answer is a reject here, ``signal-elsewhere``: what joins the two
+    is `palate.curate.signals`.
+    """
+    return _examples(read_arrivals(paths, format, on_reject), on_reject)
+
+
+def _examples(arrivals: Iterable[Arrival], on_reject: OnReject | None) -> Iterator[Example]:
+    for arrival in arrivals:
+        if isinstance(arrival.record, Example):
+            yield arrival.record
+        elif on_reject is not None:
+            where = arrival.record.provenance[0]
+            detail = "it speaks about an answer in another row"
+            on_reject(Reject(where.source, where.line, "signal-elsewhere", detail))
 
 
 def _sources(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
@@ -56,7 +87,7 @@ def _read_all(
     chosen: registry.Format | None,
     on_reject: OnReject | None,
     names: str,
-) -> Iterator[Example]:
+) -> Iterator[Arrival]:
     dropped: Counter[str] = Counter()
     first: list[Reject] = []
     usable = False
@@ -68,9 +99,9 @@ def _read_all(
             on_reject(reject)
 
     for name, path, named in sources:
-        for example in _read_file(name, path, named, chosen, count):
+        for arrival in _read_file(name, path, named, chosen, count):
             usable = True
-            yield example
+            yield arrival
     if not usable:
         raise IngestError(f"no usable row in {names}: {_why(dropped, first)}")
 
@@ -88,7 +119,7 @@ def _read_file(
     named: bool,
     chosen: registry.Format | None,
     on_reject: OnReject,
-) -> Iterator[Example]:
+) -> Iterator[Arrival]:
     rows = _checked(source, containers.rows(path), on_reject)
     head = [] if chosen else list(islice(rows, SNIFFED_ROWS))
     known = chosen
@@ -105,13 +136,14 @@ def _read_file(
     assert known is not None
     for line, value, written in chain(head, rows):
         try:
-            examples = known.parse(value)
+            records = known.parse(value)
         except RecordError as error:
             on_reject(_reject(source, line, error, written[:EXCERPT]))
             continue
         where = Provenance(source, line, known.time(value), digest(value))
-        for example in examples:
-            yield replace(example, provenance=(where,))
+        ids, user = known.ids(value), known.user(value)
+        for record in records:
+            yield Arrival(replace(record, provenance=(where,)), ids, user)
 
 
 def _checked(

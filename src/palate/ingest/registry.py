@@ -10,29 +10,37 @@ from typing import Any
 from palate.config import nearest
 from palate.ingest import llama_factory, openai_chat, openai_preference, plain_text, trl
 from palate.ingest.errors import IngestError
-from palate.records import Example
+from palate.records import Example, Signal
 
 Row = dict[str, Any]
 
 
-def _no_time(_row: Row) -> str | None:
+def _none(_row: Row) -> str | None:
     return None
+
+
+def _no_ids(_row: Row) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """One source format.
 
-    `sniff` says whether a row looks like it; `parse` turns a row into examples or raises
-    `RecordError`; `time` reads when the row was written; `fields` are the names it looks for.
+    `sniff` says whether a row looks like it; `parse` turns a row into examples, and into signals
+    about the answers of other rows, or raises `RecordError`; `time` reads when the row was
+    written, `ids` what names it there (see `Arrival`), `user` whose it is; `fields` are the names
+    it looks for.
     """
 
     name: str
     description: str
     fields: tuple[str, ...]
     sniff: Callable[[Row], bool]
-    parse: Callable[[Row], list[Example]]
-    time: Callable[[Row], str | None] = _no_time
+    parse: Callable[[Row], Sequence[Example | Signal]]
+    time: Callable[[Row], str | None] = _none
+    ids: Callable[[Row], tuple[str, ...]] = _no_ids
+    user: Callable[[Row], str | None] = _none
 
 
 FORMATS: dict[str, Format] = {
