@@ -26,6 +26,7 @@ PINS = dict(
 
 DISTRIBUTIONS = {
     "mlflow": "mlflow-skinny",
+    "sklearn": "scikit-learn",
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }

@@ -24,6 +24,22 @@ FOUNDATION = {"records", "config", "sections", "recipe_text", "machine", "durabl
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
+CURATION = {
+    "numpy",
+    "rensa",
+    "duckdb",
+    "py3langid",
+    "presidio_analyzer",
+    "spacy",
+    "phonenumbers",
+    "tldextract",
+    "detect_secrets",
+}
+"""MinHash and its join; languages; personal data and secrets. None of them needs a model."""
+LINT = {"numpy", "sklearn", "scipy"}
+"""A bag-of-words model fitted on the spot, and quantiles; imported where they are used."""
+SERVER = {"uvicorn", "uvloop", "aiohttp", "yarl"}
+"""What listens, and what asks the provider."""
 ANY = None
 """Stands for "whatever pyproject.toml lists"."""
 
@@ -46,9 +62,9 @@ ROOMS = {
     "sections": Room(set(), {"pydantic"}),
     "config": Room({"recipe_text", "sections"}, {"pydantic", "yaml"}),
     "sweep": Room(FOUNDATION, set()),
-    "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml"}),
-    "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"}),
-    "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy"}),
+    "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml", "orjson"}),
+    "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"} | CURATION | LINT),
+    "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy", "orjson"}),
     "losses": Room(set(), {"torch"}),
     "tokens": Room({"records"}, {"torch", "numpy", "jinja2"}),
     "model": Room(FOUNDATION | {"tokens"}),
@@ -59,7 +75,8 @@ ROOMS = {
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
-    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep"}),
+    "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
+    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep", "web"}),
 }
 
 CLI_TOP = {"typer", "rich", "palate.config", "palate.records", "palate.progress"}
@@ -167,7 +184,7 @@ def test_the_command_line_imports_lazily(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store"]
+    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store", "web"]
 )
 def test_light_rooms_work_without_torch(room: str) -> None:
     """Every file of a light room imports with the heavy packages made impossible to import."""

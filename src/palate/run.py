@@ -34,7 +34,9 @@ from palate.model.load import load, weights_hash
 from palate.progress import Bar, Quiet, Reporter
 from palate.records import Example
 from palate.ship.merge import Write, ship_adapter, ship_classifier, ship_full
-from palate.store.snapshot import read_snapshot, write_snapshot
+from palate.store.freezing import freeze
+from palate.store.judged import read_judged
+from palate.store.snapshot import read_snapshot
 from palate.tokens.render import Rendered, Renderer
 from palate.train.assemble import assemble
 from palate.train.folder import open_folder
@@ -261,10 +263,11 @@ def _freeze(
             check=lambda example: renderer.check(example, shape),
             shape=shape,  # type: ignore[arg-type]
             known=known,
+            read=read_judged,
         )
     except IngestError as error:
         raise _with_rejects(error, folder / "rejects.jsonl") from error
-    write_snapshot(place, prepared.train, prepared.heldout, prepared.rejects, prepared.funnel)
+    freeze(place, prepared, config.data, "run")
     say.table(
         "Data",
         ["stage", "count", "", "dropped, and why"],

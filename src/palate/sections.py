@@ -48,6 +48,67 @@ class AdapterConfig(Section):
         return value
 
 
+class FilterConfig(Section):
+    """What is left out of the data, beside broken and repeated rows."""
+
+    provider_errors: Literal["keep", "drop"] = Field(
+        "drop",
+        description="Examples with an answer that is the message of a failed request, or that a "
+        "content filter cut.",
+    )
+    truncated: Literal["keep", "drop"] = Field(
+        "drop",
+        description="Examples whose answer to be learned stops at the provider's length limit.",
+    )
+    refusals: Literal["keep", "drop"] = Field(
+        "keep",
+        description="Examples whose answer to be learned begins by refusing. Kept by default: a "
+        "refusal may be the right answer, and a model unlearns it easily.",
+    )
+    languages: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Languages to keep, as ISO 639 codes (`[en, de]`), of prompts and of answers "
+        "to be learned; default: all. Short texts are not judged. Needs `palate[data]`.",
+    )
+    personal: Literal["off", "report", "drop", "redact"] = Field(
+        "off",
+        description="Personal data and secrets: counted, left out with their example, or replaced "
+        "by `<EMAIL_ADDRESS>` and so on. Names of people are not found. Off by default: it takes "
+        "milliseconds a text. Needs `palate[data]`.",
+    )
+    personal_kinds: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Kinds of personal data, as `[EMAIL_ADDRESS, SECRET]`; default: all that are "
+        "found but addresses of pages (`URL`) and dates (`DATE_TIME`).",
+    )
+    contamination: list[str] = Field(
+        [],
+        description="Files with evaluation prompts (any format, or one prompt a line in `.txt`); "
+        "examples that hold one are left out.",
+    )
+    contamination_words: int = Field(
+        13,
+        ge=5,
+        le=50,
+        description="Length of the run of words that an example must share with an evaluation "
+        "prompt. Of a shorter prompt a whole message must be equal.",
+    )
+    near_duplicates: Literal["keep", "drop"] = Field(
+        "keep",
+        description="Examples that say the same as another one in slightly other words, of which "
+        "one stays. Kept by default: what customers ask every day may well weigh more.",
+    )
+    similarity: float = Field(
+        0.8,
+        ge=0.5,
+        le=1,
+        description="Share of all three-word runs of two texts that both must have to be near-"
+        "duplicates: 0.8 is about one word in 25 changed.",
+    )
+
+
 class DataConfig(Section):
     """What is learned from, and how it is divided."""
 
@@ -58,6 +119,17 @@ class DataConfig(Section):
     format: str = Field(
         "auto", description="Name of the source format; `auto` looks at the first records."
     )
+    score: str | None = Field(
+        None,
+        description="Name of the score that tells better answers from worse, where the logs have "
+        "scores of several names; default: all have one.",
+    )
+    min_gap: float = Field(
+        0.0,
+        ge=0,
+        description="Smallest difference between the best and the worst score of a prompt's "
+        "answers that makes a pair; equal scores never do.",
+    )
     heldout: float = Field(
         0.1,
         ge=0,
@@ -66,9 +138,10 @@ class DataConfig(Section):
         "group, never by row.",
     )
     split_by: str = Field(
-        "prompt",
-        description="What must not be on both sides of the split: `prompt`, or `tag:NAME` for a "
-        "field of the rows' metadata (for instance the template a prompt was made from).",
+        "cluster",
+        description="What must not be on both sides of the split: `prompt`, `cluster` for prompts "
+        "that are near-duplicates, or `tag:NAME` for a field of the rows' metadata (for instance "
+        "the template a prompt was made from).",
     )
     heldout_values: list[str] | None = Field(
         None,
@@ -92,6 +165,7 @@ class DataConfig(Section):
     system: str | None = Field(
         None, description="System prompt put before every conversation that has none."
     )
+    filters: FilterConfig = FilterConfig()
     max_pairs: int | None = Field(
         None, ge=1, description="Use at most this many examples, drawn by `seed`; default: all."
     )

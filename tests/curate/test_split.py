@@ -102,6 +102,7 @@ def test_a_prompt_under_two_tags_is_never_on_both_sides(values):
         ({"by": "tag:some"}, "2 of 3 examples lack it"),
         ({"by": "row"}, "cannot split by 'row'"),
         ({"heldout_values": ["a"]}, "needs data.split_by=tag:NAME"),
+        ({"heldout_values": ["a"], "by": "cluster"}, "needs data.split_by=tag:NAME"),
         ({"by": "tag:template", "heldout_values": ["z"]}, "no example has the tag:template 'z'"),
         ({"by": "tag:template", "heldout_values": ["a", "b"]}, "nothing is left for training"),
         ({"by": "tag:only"}, "set data.heldout=0"),
@@ -115,6 +116,41 @@ def test_what_cannot_be_split_is_said(arguments, said):
     ]
     with pytest.raises(ValueError, match=said):
         split(rows, 0.5, **arguments)
+
+
+LIKE = "please write a short poem about the sea in the manner of my old teacher number"
+
+
+def test_near_duplicates_are_on_one_side():
+    """20 prompts that differ in their last word, and 60 that are like no other."""
+    rows = [_example(f"{LIKE} {i}", t="like") for i in range(19)]
+    rows += [_example(f"{i} is a number of its own {i * i}", t="other") for i in range(60)]
+    for seed in range(20):
+        train, heldout = split(rows, 0.1, "cluster", seed=seed)
+        kinds = [{row.tags["t"] == "like" for row in side} for side in (train, heldout)]
+        assert kinds[0] == {True, False}
+        assert kinds[1] == {False}
+        assert len(heldout) == 8
+        assert split(rows[::-1], 0.1, "cluster", seed=seed)[1][::-1] == heldout
+    assert any(
+        {row.tags["t"] for row in split(rows, 0.1, "prompt", seed=seed)[1]} == {"like", "other"}
+        for seed in range(20)
+    )
+
+
+def test_where_nothing_is_alike_the_split_is_that_by_prompt():
+    rows = [_example(f"{i} is a number of its own {i * i}", a) for i in range(40) for a in "ab"]
+    for seed in range(5):
+        by_prompt = split(rows, 0.2, "prompt", seed=seed)
+        assert split(rows, 0.2, "cluster", seed=seed) == by_prompt
+
+
+def test_one_cluster_cannot_be_divided():
+    rows = [_example(f"{LIKE} {i}") for i in range(5)]
+    with pytest.raises(ValueError, match=r"1 group \(split by cluster\).*something finer"):
+        split(rows, 0.5, "cluster")
+    assert split(rows, 0, "cluster") == (rows, [])
+    assert len(split(rows, 0.4, "prompt")[1]) == 2
 
 
 def test_rows_without_any_tag():
@@ -132,7 +168,7 @@ def test_one_group_cannot_be_divided():
     rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=40),
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 5),
-    by=st.sampled_from(["prompt", "tag:t"]),
+    by=st.sampled_from(["prompt", "cluster", "tag:t"]),
 )
 def test_no_leakage_ever(rows, share, seed, by):
     examples = [_example(f"{prompt}", t=f"{tag}") for prompt, tag in rows]

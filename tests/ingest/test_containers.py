@@ -1,6 +1,7 @@
 """Containers: every way a file can be broken, and what is still read from it."""
 
 import gzip
+import io
 import json
 import random
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 
 from palate.ingest import IngestError
 from palate.ingest.containers import files, rows
-from palate.ingest.text_rows import Raw
+from palate.ingest.text_rows import Raw, json_rows, jsonl_rows
 
 
 def _read(path):
@@ -141,7 +142,43 @@ def test_a_file_that_is_no_parquet_ends_in_one_line(tmp_path):
         list(rows(path))
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.gz", "rows.json.gz", "rows.jsonl.zst"])
+@pytest.mark.parametrize("name", ["rows.arrow", "rows.feather", "rows"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_as_a_file_and_as_a_stream(tmp_path, name, stream):
+    values = [{"messages": [{"role": "user", "content": f"{i}"}], "n": i} for i in range(600)]
+    table = pa.Table.from_pylist(values)
+    writer = pa.ipc.new_stream if stream else pa.ipc.new_file
+    path = tmp_path / name
+    with writer(str(path), table.schema) as out:
+        out.write_table(table, max_chunksize=500)
+    if stream and name == "rows":  # a stream has no mark to know it by
+        with pytest.raises(IngestError, match="none of the containers"):
+            list(rows(path))
+        return
+    got = _read(path)
+    assert [line for line, _ in got] == list(range(1, 601))
+    assert got[599][1] == {"messages": [{"content": "599", "role": "user"}], "n": 599}
+
+
+def test_a_file_that_is_no_arrow_ends_in_one_line(tmp_path):
+    path = tmp_path / "rows.arrow"
+    path.write_bytes(b"ARROW1\0\0 and then nothing")
+    with pytest.raises(IngestError, match=r"cannot read .*rows.arrow after row 0") as caught:
+        list(rows(path))
+    assert "\n" not in str(caught.value)
+
+
+COMPRESSED = [
+    "rows.jsonl.gz",
+    "rows.csv.gz",
+    "rows.json.gz",
+    "rows.jsonl.zst",
+    "rows.json.zst",
+    "rows.csv.zst",
+]
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
 def test_compressed(tmp_path, name):
     path = tmp_path / name
     text = "a\n1\n" if "csv" in name else '{"a": "1"}\n'
@@ -190,6 +227,59 @@ def test_nothing_to_read(tmp_path):
         files(tmp_path / "absent.jsonl")
     with pytest.raises(IngestError, match="holds no data file"):
         files(tmp_path)
+
+
+class Counted(io.BytesIO):
+    """Bytes that know how many of them were read."""
+
+    taken = 0
+
+    def read(self, size=-1):
+        found = super().read(size)
+        self.taken += len(found)
+        return found
+
+    read1 = read
+
+
+def test_a_json_array_is_not_read_whole():
+    row = json.dumps({"a": "x" * 1_000})
+    handle = Counted(("[" + ",\n".join([row] * 20_000) + "]").encode())
+    found = json_rows(handle)
+    for _ in range(10):
+        next(found)
+    assert handle.taken < 3 << 20  # of 20 MB
+    assert sum(1 for _ in found) == 19_990
+
+
+def test_rows_that_lie_across_the_border_of_two_reads(monkeypatch):
+    """With reads of a few characters every place in the text is a border once."""
+    values = [{"a": 'ö\\"[]{},', "b": [1.5e3, -20, True, None]}, {}, {"long": "y" * 99}]
+    text = json.dumps(values, ensure_ascii=False, indent=1)
+    separate = "\n".join(json.dumps(value) for value in values)
+    for chunk in range(1, 40):
+        monkeypatch.setattr("palate.ingest.text_rows._CHUNK", chunk)
+        for written in (text, separate, f"\ufeff {text}"):
+            assert [r.value for r in json_rows(io.BytesIO(written.encode()))] == values
+
+
+def test_a_broken_row_of_many_is_found_in_small_reads(monkeypatch):
+    monkeypatch.setattr("palate.ingest.text_rows._CHUNK", 3)
+    text = '{"a": 1}\n{"a" 2, "b": {"c": 1}}\n\n{"a": 3}'
+    got = [raw.value or raw.error.reason for raw in json_rows(io.BytesIO(text.encode()))]
+    assert got == [{"a": 1}, "broken-json", {"a": 3}]
+    (cut,) = [raw for raw in json_rows(io.BytesIO(b'[{"a": "never closed')) if raw.error]
+    assert "character 7" in str(cut.error)
+
+
+def test_numbers_are_what_was_written():
+    """Whole numbers of any length, and rows of an array as of lines."""
+    text = '{"a": 123456789012345678901234567890, "b": 18446744073709551615, "c": 1e16}'
+    lines = list(jsonl_rows(io.BytesIO(text.encode())))
+    array = list(json_rows(io.BytesIO(f"[{text}]".encode())))
+    assert lines == array
+    assert lines[0].value["a"] == 123456789012345678901234567890
+    assert not lines[0].plain
 
 
 def test_streams_do_not_read_ahead(tmp_path):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.ingest.mutation import broken_line
 
-from palate.ingest import FORMATS, read_examples
+from palate.ingest import FORMATS, read_arrivals, read_examples
 from palate.ingest.errors import IngestError
-from palate.records import Example
+from palate.records import Example, Signal
 
 SCALARS = (
     st.none()
@@ -105,3 +106,57 @@ def test_any_bytes_under_any_name(content, good, name):
     assert "\n" not in stopped
     if name == "rows.jsonl":
         assert len(examples) >= good - 1  # the last good line may be continued by the bytes
+
+
+LINES, FILES = 25, 400  # 10,000 broken rows in all
+
+
+@settings(FUZZ, max_examples=FILES)
+@given(
+    seeds=st.lists(st.integers(0, 2**32), min_size=LINES, max_size=LINES),
+    name=st.sampled_from(sorted(FORMATS)),
+    sniffed=st.booleans(),
+)
+def test_broken_fixtures(seeds, name, sniffed):
+    """No crash, and each row is accounted for: by its records, or by exactly one reject."""
+    rejects, arrivals, stopped = [], [], ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows.jsonl")
+        path.write_bytes(b"".join(broken_line(seed, name) + b"\n" for seed in seeds))
+        try:
+            for arrival in read_arrivals(path, "auto" if sniffed else name, rejects.append):
+                arrivals.append(arrival)  # noqa: PERF402 - kept even if reading ends in an error
+        except IngestError as error:
+            stopped = str(error)
+    assert "\n" not in stopped
+    if stopped and sniffed and not rejects:
+        return  # nothing in the file could be recognised
+    assert bool(stopped) == (not arrivals)
+    _check_records(arrivals)
+    taken = {arrival.record.provenance[0].line for arrival in arrivals}
+    refused = [reject.line for reject in rejects]
+    if name != "opentelemetry":  # a line of which may hold several spans
+        assert len(refused) == len(set(refused))
+        assert not taken & set(refused)
+    if not (stopped and sniffed):
+        assert taken | set(refused) == set(range(1, LINES + 1))
+    for reject in rejects:
+        json.dumps(reject.to_dict(), ensure_ascii=False).encode()
+
+
+def _check_records(arrivals):
+    """They can be stored, as can their ids; and a row with ids is one interaction."""
+    examples = {}
+    for arrival in arrivals:
+        record = arrival.record
+        where = record.provenance[0]
+        stored = json.dumps(record.to_dict(), ensure_ascii=False, allow_nan=False).encode()
+        if isinstance(record, Signal):
+            assert record.about, "a signal that speaks about nothing"
+            assert Signal.from_dict(json.loads(stored)).to_dict() == record.to_dict()
+            continue
+        assert Example.from_dict(json.loads(stored)).id == record.id
+        assert all(":" in name and len(name) < 300 for name in arrival.ids)
+        if arrival.ids and arrival.ids[0].partition(":")[0] != "otel":
+            examples[where.line] = examples.get(where.line, 0) + 1
+    assert set(examples.values()) <= {1}

@@ -1,8 +1,6 @@
 """Reading: every row is an example or a reject, with the place it came from."""
 
 import json
-import os
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +8,6 @@ import pytest
 
 from palate.ingest import IngestError, read_examples
 from palate.records import digest
-
-SHARED = Path(os.environ.get("PALATE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def _pair(prompt, chosen="good", rejected="bad"):
@@ -151,20 +147,3 @@ def test_what_stops_is_said_before_anything_is_read(tmp_path):
 
 def test_errors_are_value_errors():
     assert issubclass(IngestError, ValueError)
-
-
-@pytest.mark.parametrize(
-    ("name", "usable", "rejected"),
-    [
-        ("dpo_en_demo.json", 300, {}),
-        ("polite_pairs.json", 1094, {"equal-answers": 6}),
-        ("kto_en_demo.json", 300, {}),
-    ],
-)
-def test_published_files(name, usable, rejected):
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip(f"the shared test data is not here: {path}")
-    examples, rejects = _read(path)
-    assert len(examples) == usable
-    assert {reject.reason: len(rejects) for reject in rejects} == rejected

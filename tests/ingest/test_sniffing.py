@@ -1,8 +1,9 @@
 """Sniffing: each format is recognised as itself, and what is none of them is explained."""
 
 import pytest
+from tests.ingest.fixture_rows import FIXTURES, rows
 
-from palate.ingest import FORMATS, IngestError
+from palate.ingest import FORMATS, IngestError, otlp
 from palate.ingest.registry import find, no_match, sniff
 
 USER = {"role": "user", "content": "Hi"}
@@ -55,8 +56,42 @@ def test_each_row_is_sniffed_as_its_own_format(name, row):
     assert found.name == name
 
 
-def test_every_format_has_rows_above():
-    assert set(ROWS) == set(FORMATS)
+def _all_rows(name):
+    for row in rows(name):
+        yield from otlp.rows_of(row) if otlp.is_batch(row) else [row]
+
+
+def test_every_format_has_a_fixture():
+    assert {path.stem for path in FIXTURES.glob("*.jsonl")} == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_fixture_is_sniffed_as_its_own_format_row_by_row(name):
+    for row in _all_rows(name):
+        found = sniff([row])
+        assert found is not None, row
+        assert found.name == name, row
+
+
+# What the sniffers of later formats would take for theirs too: the order decides.
+OVERLAPS = {
+    "anthropic": {"openai-chat", "trl"},
+    "litellm": {"anthropic", "openai-chat", "trl"},
+    "llama-factory": {"trl"},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_other_format_takes_a_fixture_for_its_own(name):
+    others = {
+        other
+        for row in _all_rows(name)
+        for other, known in FORMATS.items()
+        if other != name and known.sniff(row)
+    }
+    assert others == OVERLAPS.get(name, set())
+    order = list(FORMATS)
+    assert all(order.index(name) < order.index(other) for other in others)
 
 
 def test_parquet_columns_that_are_null_do_not_count():
@@ -74,7 +109,17 @@ def test_the_majority_decides():
 
 
 @pytest.mark.parametrize(
-    "row", [{"question": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a"}, {}, {"words": "a"}]
+    "row",
+    [
+        {"question": "a", "answer": "b"},
+        {"prompt": "a"},
+        {"query": "a", "chosen": "b", "rejected": "c"},
+        {"data": {"prompt": "a"}},
+        {"input": "a", "output": "b"},
+        {"attributes": {"http.method": "GET"}},
+        {},
+        {"words": "a"},
+    ],
 )
 def test_what_is_no_format_is_not_guessed(row):
     assert sniff([row]) is None

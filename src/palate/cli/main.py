@@ -1,13 +1,14 @@
-"""`palate`: the commands, and the one place where errors become a line for people."""
+"""`palate`: the commands."""
 
 from __future__ import annotations
 
-import errno
 import sys
-import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from palate.cli.data import data_app
+from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 
 app = typer.Typer(
     name="palate",
@@ -15,15 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at the data of a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings as key=value, with dots: train.epochs=2 method.beta=0.2"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
@@ -38,7 +31,7 @@ def quickstart(
     """Run the whole loop on the support desk's log, with a real small model."""
     from palate.cli.training import run_quickstart
 
-    _guarded(lambda: run_quickstart(overrides or [], smoke=smoke, as_json=json), debug)
+    guarded(lambda: run_quickstart(overrides or [], smoke=smoke, as_json=json), debug)
 
 
 @app.command()
@@ -51,7 +44,7 @@ def train(
     """Train as a recipe says; Ctrl-C saves, and resume=auto continues."""
     from palate.cli.training import run_train
 
-    _guarded(lambda: run_train(recipe, overrides or [], as_json=json), debug)
+    guarded(lambda: run_train(recipe, overrides or [], as_json=json), debug)
 
 
 @app.command()
@@ -68,7 +61,52 @@ def sweep(
     """Train a recipe over a grid of settings, then show them in one table and plot."""
     from palate.cli.sweeping import run_sweep
 
-    _guarded(lambda: run_sweep(recipe, grid or [], jobs=jobs, as_json=json), debug)
+    guarded(lambda: run_sweep(recipe, grid or [], jobs=jobs, as_json=json), debug)
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders, or hub:OWNER/NAME; .gz and .zst too.")
+    ],
+    db: Store = DEFAULT,
+    format: Annotated[
+        str, typer.Option("--format", help="Name of the format; auto looks at the first rows.")
+    ] = "auto",
+    rejects: Annotated[
+        str | None, typer.Option("--rejects", help="File that lists every refused row.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Import logs and preference files into the store; twice adds nothing."""
+    from palate.cli.importing import run_import
+
+    guarded(lambda: run_import(paths, db, format, rejects, as_json=json), debug)
+
+
+@app.command()
+def capture(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings as key=value: sample=0.1 redact=personal retention_days=30"),
+    ] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="The provider's base URL: https://api.openai.com/v1")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 8100.")] = None,
+    db: Annotated[str | None, typer.Option("--db", help="The store; default: palate.db.")] = None,
+    settings: Annotated[
+        str | None, typer.Option("--settings", help="A YAML file of settings.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pass a product's traffic to its model provider, and keep it in the store."""
+    from palate.cli.capturing import run_capture
+
+    flags = {"upstream": upstream, "port": port, "db": db}
+    guarded(lambda: run_capture(settings, overrides or [], flags, as_json=json), debug)
 
 
 @app.command()
@@ -81,7 +119,7 @@ def init(
     """Write a commented recipe for this model and this data."""
     from palate.cli.recipe import run_init
 
-    _guarded(lambda: run_init(model, data, out), debug)
+    guarded(lambda: run_init(model, data, out), debug)
 
 
 @app.command()
@@ -98,7 +136,7 @@ def chat(
     """Talk to a model in the terminal."""
     from palate.cli.talk import run_chat
 
-    _guarded(lambda: run_chat(model, system, temperature, max_new_tokens, seed), debug)
+    guarded(lambda: run_chat(model, system, temperature, max_new_tokens, seed), debug)
 
 
 @app.command()
@@ -113,7 +151,7 @@ def doctor(
     """Say what this machine can do, and what a recipe will need."""
     from palate.cli.health import run_doctor
 
-    _guarded(lambda: run_doctor(recipe, overrides or [], as_json=json), debug)
+    guarded(lambda: run_doctor(recipe, overrides or [], as_json=json), debug)
 
 
 @app.command()
@@ -125,24 +163,7 @@ def methods(
     """List the methods by the data they need, or show one."""
     from palate.cli.methods import run_methods
 
-    _guarded(lambda: run_methods(name, as_json=json), debug)
-
-
-@data_app.command("trace")
-def data_trace(
-    example: Annotated[
-        str, typer.Argument(help="An example's id or its beginning, or train:N, heldout:N.")
-    ],
-    run: Annotated[str, typer.Option(help="The run's folder.")] = "runs/quickstart",
-    scores: Annotated[
-        bool, typer.Option("--scores", help="Also load the model and show log-probs and loss.")
-    ] = False,
-    debug: Debug = False,
-) -> None:
-    """Follow one pair from its file to its gradient, tokens coloured by mask."""
-    from palate.cli.trace import run_trace
-
-    _guarded(lambda: run_trace(example, run, scores=scores), debug)
+    guarded(lambda: run_methods(name, as_json=json), debug)
 
 
 def _say_version(wanted: bool) -> None:
@@ -167,55 +188,6 @@ def version() -> None:
     from palate import __version__
 
     typer.echo(f"palate {__version__}")
-
-
-def _guarded(work: object, debug: bool) -> None:
-    """Run a command; what a user can mend becomes one line and exit code 2.
-
-    `Stopped` carries its own exit code: 130 after Ctrl-C.
-    """
-    from palate.cli.stop import Stopped
-    from palate.machine import calm_threads
-
-    calm_threads()  # before anything imports torch
-    try:
-        work()  # type: ignore[operator]
-    except Stopped as stopped:
-        if str(stopped):
-            typer.echo(str(stopped), err=True)
-        raise typer.Exit(stopped.code) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        _end_with(error, debug)
-    except RuntimeError as error:
-        from palate.machine import ran_out_of_memory
-
-        if not ran_out_of_memory(error):
-            raise
-        _end_with(error, debug)
-
-
-def _end_with(error: Exception, debug: bool) -> NoReturn:
-    if debug:
-        traceback.print_exc()
-    typer.echo(f"error: {_one_line(error)}", err=True)
-    raise typer.Exit(2) from None
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MemoryError | RuntimeError):
-        return (
-            "out of memory: start anew with a lower train.tokens_per_microbatch or "
-            "data.max_length, or take a smaller model (palate doctor estimates what a recipe needs)"
-        )
-    if isinstance(error, OSError) and error.strerror:
-        place = f" ({error.filename})" if error.filename else ""
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        cure = ": free some space, then continue with resume=auto" if full else ""
-        return f"{error.strerror}{place}{cure}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def main() -> None:

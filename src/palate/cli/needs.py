@@ -217,6 +217,7 @@ def _reference_flops(
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
+    from palate.store.judged import read_judged
     from palate.train.setup import renderer_without_weights
 
     renderer = renderer_without_weights(config)
@@ -225,6 +226,7 @@ def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[R
         config.seed,
         check=lambda example: renderer.check(example, method.shape),
         shape=method.shape,
+        read=read_judged,
     )
 
     def rendered(examples: Sequence[Example]) -> list[Rendered]:

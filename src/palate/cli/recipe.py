@@ -6,10 +6,10 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.config import (
     AdapterConfig,
@@ -23,7 +23,10 @@ from palate.config import (
     load_config,
 )
 from palate.progress import reporter_for
-from palate.records import Example, Reject
+from palate.records import Arrival, Example, Reject
+
+if TYPE_CHECKING:
+    from palate.curate.signals import Judged
 
 # Rows that are looked at; enough to tell what the data is.
 LOOKED_AT = 4000
@@ -92,30 +95,18 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
     """Read at most about `limit` rows; raises `IngestError` when none of them is usable."""
     from palate.curate.demonstrations import make_demonstrations
     from palate.curate.pairing import make_pairs
-    from palate.ingest import IngestError, read_examples
+    from palate.curate.traffic import from_traffic
+    from palate.ingest import IngestError
 
     rejects: list[Reject] = []
-    examples: list[Example] = []
-
-    def on_reject(reject: Reject) -> None:
-        rejects.append(reject)
-        if len(rejects) + len(examples) > limit:
-            raise _Enough
-
-    whole = True
-    try:
-        for example in read_examples(data, on_reject=on_reject):
-            if len(examples) + len(rejects) >= limit:
-                raise _Enough
-            examples.append(example)
-    except _Enough:
-        whole = False
-    if not examples:
+    judged, whole = _first_rows(data, limit, rejects)
+    if not judged:
         reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]
         raise IngestError(
             f"none of the first {len(rejects)} rows of {data} can be used: {count} {reason} "
             f"({rejects[0].detail})"
         )
+    examples = [*_settled(judged), *from_traffic(judged)]
     pairs = make_pairs(examples, lambda reject: None)
     demonstrations, _ = make_demonstrations(examples, lambda reject: None)
     thumbs = Counter(c.label for e in examples for c in e.completions if c.label is not None)
@@ -136,6 +127,49 @@ def look(data: str, limit: int = LOOKED_AT) -> Found:
         tags=tuple(sorted({tag for example in examples for tag in example.tags})),
         thumbs=dict(thumbs),
     )
+
+
+def _first_rows(data: str, limit: int, rejects: list[Reject]) -> tuple[list[Judged], bool]:
+    """The first rows with what was said about them, and whether they are all that there is."""
+    from palate.curate.signals import join
+    from palate.ingest import read_arrivals
+    from palate.store.database import is_store
+    from palate.store.judged import read_judged
+
+    if is_store(data):
+        found = list(islice(read_judged(DataConfig(path=data), rejects.append), limit + 1))
+        return found[:limit], len(found) <= limit
+    arrivals: list[Arrival] = []
+
+    def on_reject(reject: Reject) -> None:
+        rejects.append(reject)
+        if len(rejects) + len(arrivals) > limit:
+            raise _Enough
+
+    whole = True
+    try:
+        for arrival in read_arrivals(data, on_reject=on_reject):
+            if len(arrivals) + len(rejects) >= limit:
+                raise _Enough
+            arrivals.append(arrival)
+    except _Enough:
+        whole = False
+    return join(arrivals, rejects.append), whole
+
+
+def _settled(judged: Sequence[Judged]) -> list[Example]:
+    """The examples; scores of several names say nothing here, since nobody has chosen one yet."""
+    from palate.curate.signals import settle
+    from palate.ingest import IngestError
+
+    try:
+        return settle(judged, lambda reject: None)
+    except IngestError:
+        kept = [
+            replace(one, signals=tuple(s for s in one.signals if s.kind != "score"))
+            for one in judged
+        ]
+        return settle(kept, lambda reject: None)
 
 
 def choose_method(found: Found, data: str) -> tuple[str, str]:
@@ -167,7 +201,10 @@ def choose_method(found: Found, data: str) -> tuple[str, str]:
 def _format_name(data: str) -> str:
     """The format of each file, as `read_examples` takes it; several are joined by commas."""
     from palate.ingest import containers, hub, registry
+    from palate.store.database import is_store
 
+    if is_store(data):
+        return "auto"
     if data.startswith(hub.PREFIX):
         files = [local for _, local in hub.fetch(data)]
     else:

@@ -17,7 +17,7 @@ def make_demonstrations(
 
     A pair gives its chosen answer, a thumb up its answer, a plain demonstration itself. Left
     out: ``thumbs-down`` for answers with a thumb down, ``no-verdict`` for several answers of
-    which none is known to be good.
+    which none is known to be good, ``known-worse`` for an answer over which a pair prefers another.
     """
     out: list[Example] = []
     origins: Counter[str] = Counter()
@@ -26,10 +26,17 @@ def make_demonstrations(
         out.append(replace(example, completions=(completion,), verdict=None))
         origins[origin] += 1
 
-    for example in examples:
+    every = list(examples)
+    ranked = [example for example in every if example.verdict is not None]
+    worse = {(example.prompt_key, example.rejected.content_key) for example in ranked}
+    worse -= {(example.prompt_key, example.chosen.content_key) for example in ranked}
+    for example in every:
         if example.verdict is not None:
             take(example, example.chosen, "chosen answers of pairs")
         elif example.shape == "demonstration":
+            if (example.prompt_key, example.completions[0].content_key) in worse:
+                on_reject(reject(example, "known-worse", "a pair prefers another answer to it"))
+                continue
             take(example, example.completions[0], "demonstrations")
         elif example.shape == "group":
             on_reject(reject(example, "no-verdict", "several answers and no word on which is good"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from palate.curate.rejects import OnReject, Reason, reject
+from palate.curate.said import compared, learned
 from palate.records import Completion, Example
 
 Check = Callable[[Example], Reason | None]
@@ -16,19 +17,21 @@ def apply_filters(
     on_reject: OnReject,
     *,
     keep_truncated: bool = False,
+    keep_errors: bool = False,
     check: Check | None = None,
 ) -> list[Example]:
     """The examples that pass every filter, in their order.
 
-    In this order: ``empty-answer``, ``equal-answers``, ``provider-error`` (content filter),
-    ``truncated`` (the answer to be learned hit the length limit; off with `keep_truncated`),
+    In this order: ``empty-answer``, ``equal-answers``, ``provider-error`` (content filter; off
+    with `keep_errors`), ``truncated`` (the answer to be learned hit the length limit; off with
+    `keep_truncated`),
     ``contradictory`` (the same two answers ranked both ways: both go), ``duplicate`` (the first
     stays), and last whatever `check` names: it returns (reason, detail) or None, and is how
     the caller measures with a tokenizer, which this room does not know.
     """
     sound: list[Example] = []
     for example in examples:
-        found = _own_fault(example, keep_truncated)
+        found = _own_fault(example, keep_truncated, keep_errors)
         if found is None:
             sound.append(example)
         else:
@@ -47,30 +50,17 @@ def apply_filters(
     return out
 
 
-def _own_fault(example: Example, keep_truncated: bool) -> Reason | None:
-    completions = _compared(example)
+def _own_fault(example: Example, keep_truncated: bool, keep_errors: bool) -> Reason | None:
+    completions = compared(example)
     if any(_is_empty(completion) for completion in completions):
         return "empty-answer", "an answer is empty"
     if example.verdict is not None and completions[0].content_key == completions[1].content_key:
         return "equal-answers", "the chosen and the rejected answer are the same"
-    if any(completion.finish_reason == "content_filter" for completion in completions):
+    if not keep_errors and any(c.finish_reason == "content_filter" for c in completions):
         return "provider-error", "the provider's content filter cut an answer"
-    if not keep_truncated and any(c.finish_reason == "length" for c in _learned(example)):
+    if not keep_truncated and any(c.finish_reason == "length" for c in learned(example)):
         return "truncated", "the answer to be learned stops at the length limit"
     return None
-
-
-def _compared(example: Example) -> Sequence[Completion]:
-    if example.verdict is None:
-        return example.completions
-    return example.chosen, example.rejected
-
-
-def _learned(example: Example) -> Sequence[Completion]:
-    """The answers that training makes more likely; a rejected one may well be cut off."""
-    if example.verdict is not None:
-        return (example.chosen,)
-    return [c for c in example.completions if c.label is not False]
 
 
 def _is_empty(completion: Completion) -> bool:
@@ -80,7 +70,7 @@ def _is_empty(completion: Completion) -> bool:
 
 def _ranking(example: Example) -> _Ranking:
     """Equal for examples that say the same: the prompt, and the answers in their rank."""
-    return example.prompt_key, *(completion.content_key for completion in _compared(example))
+    return example.prompt_key, *(completion.content_key for completion in compared(example))
 
 
 def _without_contradictions(

@@ -17,8 +17,8 @@ def make_labelled(
 
     An answer with a thumb gives itself, a pair two: its chosen answer up, its rejected one down.
     Left out: ``no-thumb`` for answers about which nothing is known, or only a score, which has no
-    border between good and bad; ``contradictory`` where the same answer to a prompt is good in
-    one row and bad in another.
+    border between good and bad; where the same answer to a prompt is good in one row and bad in
+    another, ``overruled`` for the fewer rows, and ``contradictory`` for all if there are as many.
     """
     out: list[Example] = []
     origins: list[str] = []
@@ -39,15 +39,19 @@ def make_labelled(
             else:
                 detail = "a score is no thumb" if completion.score is not None else "no thumb"
                 on_reject(reject(example, "no-thumb", detail))
-    said: dict[tuple[str, str], set[bool | None]] = defaultdict(set)
+    said: dict[tuple[str, str], Counter[bool | None]] = defaultdict(Counter)
     keys = [(one.prompt_key, one.completions[0].content_key) for one in out]
     for key, one in zip(keys, out, strict=True):
-        said[key].add(one.completions[0].label)
+        said[key][one.completions[0].label] += 1
     kept: list[Example] = []
     counts: Counter[str] = Counter()
     for key, one, origin in zip(keys, out, origins, strict=True):
-        if len(said[key]) > 1:
+        label = one.completions[0].label
+        mine, others = said[key][label], said[key][not label]
+        if mine == others:
             on_reject(reject(one, "contradictory", "the same answer is good and bad"))
+        elif mine < others:
+            on_reject(reject(one, "overruled", f"{others} rows say the opposite of this answer"))
         else:
             kept.append(one)
             counts[origin] += 1

@@ -3,8 +3,9 @@
 Rows belong together if their prompt and tools are equal. Of each such group:
 
 - a pair that the file already ranks passes through;
-- answers with thumbs: ups and downs, each with its best first (most votes, then score, then a
-  fixed order by content), are matched one to one, so that no answer is used twice;
+- answers with thumbs, of which an answer's majority counts: ups and downs, each with its best
+  first (most votes, then score, then a fixed order by content), are matched one to one, so that no
+  answer is used twice;
 - answers with scores and no thumb: the best against the worst, if the gap is large enough.
 
 Which answers meet never depends on the order of the rows, only the order of the pairs does.
@@ -53,7 +54,7 @@ def make_pairs(
 
     `min_gap` is the smallest difference of scores that counts as a preference; equal scores
     never do. Rejects: ``no-contrast`` (only ups, or only downs), ``tie`` and ``small-gap``
-    (scores), ``contradictory`` (the same answer got a thumb up and one down), ``no-feedback``,
+    (scores), ``contradictory`` (the same answer got as many thumbs up as down), ``no-feedback``,
     once per prompt that gave no pair; ``unmatched-answer`` for each answer left over beside a
     pair.
     """
@@ -87,8 +88,8 @@ def _answers(rows: Iterable[Example]) -> list[_Answer]:
 
 
 def _by_thumb(answers: Sequence[_Answer]) -> list[tuple[_Answer, _Answer, str]]:
-    ups = [a for a in answers if a.labels[True] and not a.labels[False]]
-    downs = [a for a in answers if a.labels[False] and not a.labels[True]]
+    ups = [a for a in answers if a.labels[True] > a.labels[False]]
+    downs = [a for a in answers if a.labels[False] > a.labels[True]]
     ups.sort(key=lambda a: (-a.labels[True], -a.score, a.key))
     downs.sort(key=lambda a: (-a.labels[False], a.score, a.key))
     return [(up, down, "thumbs") for up, down in zip(ups, downs, strict=False)]
@@ -132,8 +133,8 @@ def _merged(answers: Sequence[_Answer]) -> Example:
 
 
 def _why_none(answers: Sequence[_Answer]) -> tuple[str, str]:
-    if any(a.labels[True] and a.labels[False] for a in answers):
-        return "contradictory", "the same answer got a thumb up and a thumb down"
+    if any(a.labels and a.labels[True] == a.labels[False] for a in answers):
+        return "contradictory", "the same answer got as many thumbs up as down"
     if any(a.labels for a in answers):
         side = "up" if any(a.labels[True] for a in answers) else "down"
         return "no-contrast", f"the answers to this prompt have only thumbs {side}"

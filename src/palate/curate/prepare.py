@@ -8,19 +8,24 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from palate.config import DataConfig
+from palate.curate.conflicts import resolve_conflicts
 from palate.curate.demonstrations import make_demonstrations
-from palate.curate.filters import Check, apply_filters
+from palate.curate.filtering import run_filters
+from palate.curate.filters import Check
 from palate.curate.funnel import Funnel
 from palate.curate.labelled import make_labelled
 from palate.curate.pairing import make_pairs
-from palate.curate.rejects import reject
+from palate.curate.rejects import OnReject, reject
+from palate.curate.signals import Judged, join, settle
 from palate.curate.split import split
-from palate.ingest import IngestError, read_examples
+from palate.curate.traffic import from_traffic
+from palate.ingest import IngestError, read_arrivals
 from palate.records import Example, Message, Reject, digest
 
 PROGRESS_EVERY = 100
 
 Progress = Callable[[str, int], None]
+Read = Callable[[DataConfig, OnReject], Iterable[Judged]]
 # What a method learns from.
 Wanted = Literal["pair", "labelled", "demonstration", "text"]
 _UNITS: dict[Wanted, str] = {
@@ -76,18 +81,21 @@ def prepare(
     shape: Wanted = "pair",
     progress: Progress | None = None,
     known: Mapping[str, bool] | None = None,
+    read: Read | None = None,
 ) -> Prepared:
     """Read, pair, filter, limit and split, with every drop counted.
 
     `check` is asked about each example last and returns (reason, detail) for one that cannot
     be used, for instance because the model cannot read that many tokens. `progress` gets
     (stage, rows so far). `known` says of prompts (by `prompt_key`) whether they are held out,
-    where an earlier stage has decided it. Raises `IngestError` with one line, and with the
+    where an earlier stage has decided it. `read` takes the place of the files that `config.path`
+    names. Raises `IngestError` with one line, and with the
     rejects, if nothing usable remains, and `ValueError` if the split is impossible.
     """
     tally = _Tally()
     try:
-        return _prepare(config, seed, check, shape, progress, tally, known or {})
+        examples, rows = _read(config, tally, progress, read or from_files)
+        return _prepare(config, seed, check, shape, tally, known or {}, (examples, rows))
     except IngestError as error:
         error.rejects = tuple(tally.rejects)
         raise
@@ -98,14 +106,16 @@ def _prepare(
     seed: int,
     check: Check | None,
     shape: Wanted,
-    progress: Progress | None,
     tally: _Tally,
     known: Mapping[str, bool],
+    found: tuple[list[Judged], int],
 ) -> Prepared:
     funnel = Funnel()
-    examples = _read(config, tally, progress)
-    usable = len({(p.source, p.line) for example in examples for p in example.provenance})
+    judged, usable = found
     funnel.add("read", usable + len(tally.rejects), "rows read")
+    examples = settle(judged, tally, config.score)
+    if shape != "text":
+        examples += from_traffic(judged)
     if config.system is not None:
         examples = [with_system(example, config.system) for example in examples]
     unit, shapes = _UNITS[shape], Counter(str(example.shape) for example in examples)
@@ -114,7 +124,8 @@ def _prepare(
     if shape == "pair":
         prompts = len({example.prompt_key for example in examples})
         funnel.add("group", prompts, "prompts", tally.take(), f"{usable} usable rows")
-        examples = make_pairs(examples, tally)
+        examples = make_pairs(examples, tally, min_gap=config.min_gap)
+        examples = resolve_conflicts(examples, tally)
         funnel.add("pair", len(examples), unit, tally.take())
     elif shape == "text":
         examples = _texts(examples, tally)
@@ -125,8 +136,8 @@ def _prepare(
         note = ", ".join(f"{count} from {origin}" for origin, count in origins.most_common())
         stage = "label" if shape == "labelled" else "demonstrate"
         funnel.add(stage, len(examples), unit, tally.take(), note)
-    examples = apply_filters(examples, tally, check=check)
-    funnel.add("filter", len(examples), unit, tally.take())
+    examples = run_filters(examples, config.filters, tally, funnel, unit, check)
+    tally.take()
     if config.max_pairs is not None:
         examples = _limited(examples, config.max_pairs, seed, tally)
         funnel.add("limit", len(examples), unit, tally.take())
@@ -146,15 +157,26 @@ def with_system(example: Example, system: str) -> Example:
     return replace(example, prompt=(Message("system", system), *example.prompt))
 
 
-def _read(config: DataConfig, tally: _Tally, progress: Progress | None) -> list[Example]:
-    examples: list[Example] = []
-    for example in read_examples(config.path, config.format, tally):
-        examples.append(example)
-        if progress and len(examples) % PROGRESS_EVERY == 0:
-            progress("read", len(examples))
+def from_files(config: DataConfig, on_reject: OnReject) -> list[Judged]:
+    """The examples of the recipe's files, with the signals of other rows joined to them."""
+    return join(read_arrivals(config.path, config.format, on_reject), on_reject)
+
+
+def _read(
+    config: DataConfig, tally: _Tally, progress: Progress | None, read: Read
+) -> tuple[list[Judged], int]:
+    """What was read, and the number of rows that it stood in."""
+    judged: list[Judged] = []
+    rows: set[tuple[str, int]] = set()
+    for one in read(config, tally):
+        judged.append(one)
+        places = [*one.example.provenance, *(p for s in one.signals for p in s.provenance)]
+        rows.update((place.source, place.line) for place in places)
+        if progress and len(judged) % PROGRESS_EVERY == 0:
+            progress("read", len(judged))
     if progress:
-        progress("read", len(examples))
-    return examples
+        progress("read", len(judged))
+    return judged, len(rows)
 
 
 def _limited(examples: Iterable[Example], most: int, seed: int, tally: _Tally) -> list[Example]:

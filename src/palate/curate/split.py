@@ -8,6 +8,7 @@ from palate.config import nearest
 from palate.records import Example, digest
 
 TAG = "tag:"
+CLUSTER = "cluster"
 
 
 def split(
@@ -20,18 +21,21 @@ def split(
 ) -> tuple[list[Example], list[Example]]:
     """(train, held-out), each in the order of `examples`.
 
-    `by` is ``prompt`` or ``tag:NAME``. Groups are taken in the order of a hash of seed and
-    group, as long as each brings the held-out share of prompts closer to `heldout`; so the
-    result is a function of the seed and the groups, whatever the order of the rows. Tag values
-    that share a prompt count as one group. `heldout_values` names the held-out tag values
-    instead; a prompt that they share with another value is held out whole, so that no prompt
-    is ever on both sides. `known` prompts (by `prompt_key`, True for held out) stay on their
-    side, whatever was drawn.
+    `by` is ``prompt``, ``cluster`` (prompts that are near-duplicates count as one, see
+    `near_duplicates.prompt_groups`) or ``tag:NAME``. Groups are taken in the order of a hash of
+    seed and group, as long as each brings the held-out share of prompts closer to `heldout`; so
+    the result is a function of the seed and the groups, whatever the order of the rows. Tag values
+    that share a prompt count as one group. `heldout_values` names the held-out tag values instead;
+    a prompt that they share with another value is held out whole, so that no prompt is ever on
+    both sides. `known` prompts (by `prompt_key`, True for held out) stay on their side, whatever
+    was drawn.
 
     Raises `ValueError` for a tag or value that does not exist, or if a side would be empty.
     """
+    if heldout == 0 and heldout_values is None and by == CLUSTER:
+        return list(examples), []  # clusters take time, and nothing would be asked of them
     prompts = [example.prompt_key for example in examples]
-    values = prompts if by == "prompt" else _tag_values(examples, by)
+    values = prompts if by == "prompt" else _values(examples, by)
     if heldout_values is not None:
         held = _named(prompts, values, by, heldout_values)
     elif heldout == 0:
@@ -55,9 +59,13 @@ def split(
     return sides
 
 
-def _tag_values(examples: Sequence[Example], by: str) -> list[str]:
+def _values(examples: Sequence[Example], by: str) -> list[str]:
+    if by == CLUSTER:
+        from palate.curate.near_duplicates import prompt_groups
+
+        return prompt_groups(examples)
     if not by.startswith(TAG):
-        raise ValueError(f"cannot split by '{by}': write prompt, or tag:NAME")
+        raise ValueError(f"cannot split by '{by}': write prompt, cluster, or tag:NAME")
     name = by.removeprefix(TAG)
     lacking = sum(name not in example.tags for example in examples)
     if lacking:

@@ -1,6 +1,6 @@
 """Containers: which files there are, how they are packed, and the rows inside.
 
-JSONL, CSV and Parquet are streamed: memory does not grow with the file.
+All but documents are streamed: memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from palate.ingest.errors import IngestError
 from palate.ingest.text_rows import Raw, csv_rows, document_rows, json_rows, jsonl_rows
@@ -21,6 +21,8 @@ KINDS = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
     ".csv": "csv",
     ".tsv": "csv",
     ".txt": "text",
@@ -34,6 +36,7 @@ _TEXT_READERS = {
 }
 COMPRESSED = (".gz", ".zst")
 SNIFFED_BYTES = 4096
+TABLE_ROWS = 256  # of a columnar file that are Python objects at a time
 
 
 def files(path: Path) -> list[Path]:
@@ -72,8 +75,8 @@ def rows(path: Path) -> Iterator[Raw]:
     """The rows of one file; `IngestError` if the file as a whole cannot be read."""
     try:
         kind = kind_of(path) or _kind_by_content(path)
-        if kind == "parquet":
-            yield from _parquet(path)
+        if kind in _TABLES:
+            yield from _table(path, _TABLES[kind])
             return
         with _open(path) as handle:
             read = _TEXT_READERS[kind](handle)
@@ -98,6 +101,8 @@ def _kind_by_content(path: Path) -> str:
         start = handle.read(SNIFFED_BYTES)
     if start[:4] == b"PAR1":
         return "parquet"
+    if start[:6] == b"ARROW1":
+        return "arrow"
     kind = {b"[": "json", b"{": "jsonl"}.get(start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1])
     if kind is None:
         raise IngestError(
@@ -118,16 +123,41 @@ def _guarded(read: Iterator[Raw]) -> Iterator[Raw]:
         yield Raw(line + 1, error=why)
 
 
-def _parquet(path: Path) -> Iterator[Raw]:
+def _table(path: Path, batches: Callable[[Path], Iterator[Any]]) -> Iterator[Raw]:
+    """The rows of a columnar file, a few hundred in memory at a time."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     row = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256):
-                for value in batch.to_pylist():
+        for batch in batches(path):
+            for at in range(0, batch.num_rows, TABLE_ROWS):
+                for value in batch.slice(at, TABLE_ROWS).to_pylist():
                     row += 1
                     yield Raw(row, value)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise IngestError(f"cannot read {path} after row {row}: {error}") from error
+        why = next(iter(str(error).splitlines()), "")
+        raise IngestError(f"cannot read {path} after row {row}: {why}") from error
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=TABLE_ROWS)
+
+
+def _arrow(path: Path) -> Iterator[Any]:
+    """Batches of Arrow's IPC format: a file (Feather too), or a stream, as `datasets` writes it."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        try:
+            file = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            yield from pa.ipc.open_stream(source)
+        else:
+            yield from (file.get_batch(index) for index in range(file.num_record_batches))
+
+
+_TABLES = {"parquet": _parquet, "arrow": _arrow}

@@ -70,14 +70,11 @@ def agreed(thumbs: Iterable[bool | None]) -> bool | None:
 
 def thumbs_about(scope: dict[str, Any]) -> list[object]:
     """The values of the feedback fields of one object and of its `metadata`."""
-    homes = (scope, decoded(scope.get("metadata")))
-    return [
-        home[name]
-        for home in homes
-        if isinstance(home, dict)
-        for name in FEEDBACK_FIELDS
-        if home.get(name) is not None
-    ]
+    found = [scope[name] for name in FEEDBACK_FIELDS if scope.get(name) is not None]
+    metadata = decoded(scope.get("metadata"))
+    if isinstance(metadata, dict):
+        found += [metadata[name] for name in FEEDBACK_FIELDS if metadata.get(name) is not None]
+    return found
 
 
 def refuse_thumbs(row: dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from palate.ingest.messages import check_answer, check_prompt, decoded, kind
+from palate.ingest.messages import check_answer, check_prompt, decoded, kind, need_text
+from palate.ingest.origin import USER_FIELDS
 from palate.records import Completion, Example, Message, RecordError, Verdict
 
 LONGEST_TAG = 200
 WIDEST_TAG = 64  # bits of an integer
+_USERS = frozenset(USER_FIELDS)
 
 
 def parse_tools(raw: object) -> tuple[dict[str, Any], ...]:
@@ -27,13 +29,16 @@ def tags_of(raw: object, leave_out: Collection[str] = ()) -> dict[str, str]:
     """The text, number and true/false values of an object as tags; the rest is no tag.
 
     Anything but an object gives no tags: metadata is never learned from, so a strange one
-    is no reason to drop a row.
+    is no reason to drop a row. Whoever asked is none either: `USER_FIELDS` are for deletion.
     """
     raw = decoded(raw)
     if not isinstance(raw, dict):
         return {}
-    written = {name: _tag(value) for name, value in raw.items() if name not in leave_out}
-    return {name: value for name, value in written.items() if value is not None}
+    tags = {}
+    for name, value in raw.items():
+        if name not in leave_out and name not in _USERS and (tag := _tag(value)) is not None:
+            tags[name] = tag
+    return tags
 
 
 def column_tags(row: dict[str, Any], known: Collection[str]) -> dict[str, str]:
@@ -52,6 +57,13 @@ def _tag(value: object) -> str | None:
         # str() of an integer beyond 4300 digits raises; as an identifier it is no use either.
         return str(value) if value.bit_length() <= WIDEST_TAG else None
     return value if isinstance(value, str) and value else None
+
+
+def system_turns(row: dict[str, Any]) -> tuple[Message, ...]:
+    """The system prompt of a row that has it in a column of its own."""
+    if not row.get("system"):
+        return ()
+    return (Message("system", need_text(row, "system")),)
 
 
 def parse_label(value: object) -> bool:

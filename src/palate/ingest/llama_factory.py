@@ -20,8 +20,11 @@ from palate.ingest.fields import (
     single,
     split_demonstration,
     split_last_reply,
+    system_turns,
 )
+from palate.ingest.format import Format
 from palate.ingest.messages import decoded, need, need_text, parse_answer, parse_messages
+from palate.ingest.origin import time_in, user_in
 from palate.records import Example, Message, RecordError
 
 FIELDS = ("conversations", "chosen", "rejected", "instruction", "input", "output", "label")
@@ -46,7 +49,7 @@ def parse(row: dict[str, Any]) -> list[Example]:
     tags = column_tags(row, _KNOWN)
     ranked = row.get("chosen") is not None or row.get("rejected") is not None
     alpaca = row.get("instruction") is not None
-    turns = (*_system(row), *(_instruction(row) if alpaca else _conversation(row)))
+    turns = (*system_turns(row), *(_instruction(row) if alpaca else _conversation(row)))
     if ranked:
         chosen = parse_answer(need(row, "chosen"), "chosen")
         rejected = parse_answer(need(row, "rejected"), "rejected")
@@ -67,12 +70,6 @@ def _conversation(row: dict[str, Any]) -> tuple[Message, ...]:
     return parse_messages(need(row, name), name)
 
 
-def _system(row: dict[str, Any]) -> tuple[Message, ...]:
-    if not row.get("system"):
-        return ()
-    return (Message("system", need_text(row, "system")),)
-
-
 def _instruction(row: dict[str, Any]) -> tuple[Message, ...]:
     """Instruction and input joined by a line break, as LLaMA-Factory does, after the history."""
     asked = need_text(row, "instruction")
@@ -87,3 +84,15 @@ def _instruction(row: dict[str, Any]) -> tuple[Message, ...]:
             case _:
                 raise RecordError("wrong-type", "'history' is not a list of [asked, answered]")
     return (*turns, Message("user", asked))
+
+
+FORMAT = Format(
+    "llama-factory",
+    "LLaMA-Factory: ShareGPT conversations or Alpaca rows, with chosen and rejected",
+    FIELDS,
+    sniff,
+    parse,
+    time_in,
+    user=user_in,
+    signals="pairs; thumbs (`label`, `kto_tag`)",
+)

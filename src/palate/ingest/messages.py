@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from palate.records import Message, RecordError, canonical_json
+import orjson
+
+from palate.ingest.canonical import DEEPEST, check_unicode, depth
+from palate.records import ROLES, Message, RecordError, canonical_json
 
 # Role names as OpenAI, ShareGPT and LLaMA-Factory write them. Anything else is refused:
 # a guessed role would put the customer's words under the assistant's loss.
@@ -27,6 +32,7 @@ ROLE_NAMES = {
     "observation": "tool",
     "tool_response": "tool",
 }
+_LONG_NUMBER = re.compile(r"[0-9]{20}")
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 
 
@@ -47,21 +53,28 @@ def decoded(value: object) -> Any:
     """
     if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
         return value
+    if _LONG_NUMBER.search(value) is None:  # which orjson would round
+        try:
+            return orjson.loads(value)
+        except ValueError:
+            pass  # the text may hold half of a surrogate pair, which is refused below
     try:
-        inner = json.loads(value)
+        inner = json.loads(value, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
+        return value
+    if depth(inner) > DEEPEST:
         return value
     if "\\ud" in value.lower():
         check_unicode(canonical_json(inner))
     return inner
 
 
-def check_unicode(text: str) -> None:
-    """Refuse half a surrogate pair, which JSON can escape: no tokenizer can read it."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RecordError("bad-unicode", "the row holds half of a surrogate pair") from error
+def _finite(written: str) -> float:
+    """The number; `ValueError` for one that JSON cannot hold."""
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(f"{written} is no number of JSON's")
+    return number
 
 
 def need(row: dict[str, Any], name: str) -> Any:
@@ -85,7 +98,18 @@ def parse_messages(raw: object, where: str) -> tuple[Message, ...]:
     raw = decoded(raw)
     if not isinstance(raw, list):
         raise RecordError("wrong-type", f"'{where}' is {kind(raw)}, not a list of messages")
-    return tuple(parse_message(item, f"{where}[{index}]") for index, item in enumerate(raw))
+    return tuple(
+        _words(item) or parse_message(item, f"{where}[{index}]") for index, item in enumerate(raw)
+    )
+
+
+def _words(raw: object) -> Message | None:
+    """A message of a known role and text and nothing else, as nearly all are; else None."""
+    if isinstance(raw, dict) and len(raw) == 2:
+        role, content = raw.get("role"), raw.get("content")
+        if isinstance(content, str) and isinstance(role, str) and role in ROLES:
+            return Message(role, content)
+    return None
 
 
 def parse_message(raw: object, where: str) -> Message:

@@ -8,11 +8,12 @@ the last reply. `palate.ingest.feedback` says which thumbs are read.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
+from palate.ingest.exchange import refuse_errors, refuse_status, response_ids
 from palate.ingest.feedback import FEEDBACK_FIELDS, choice_labels, thumbs_about
 from palate.ingest.fields import parse_tools, tags_of
+from palate.ingest.format import Format
 from palate.ingest.messages import (
     check_answer,
     check_prompt,
@@ -22,11 +23,10 @@ from palate.ingest.messages import (
     parse_message,
     parse_messages,
 )
+from palate.ingest.origin import time_in, user_in
 from palate.records import Completion, Example, RecordError
 
 FIELDS = ("messages", "choices", "request", "response", "body", "feedback", "model", "metadata")
-_YEAR_10000 = 253_402_300_800  # in seconds since 1970
-_TIMES = ("created", "created_at", "timestamp", "time")
 
 
 def sniff(row: dict[str, Any]) -> bool:
@@ -45,8 +45,8 @@ def parse(row: dict[str, Any]) -> list[Example]:
     request = next((scope for scope in scopes if scope.get("messages") is not None), row)
     response = next((scope for scope in scopes if scope.get("choices") is not None), None)
     for scope in scopes:
-        if scope.get("error"):
-            raise RecordError("provider-error", f"the provider reported {scope['error']!r:.80}")
+        refuse_errors(scope)
+        refuse_status(scope.get("status_code"))
     messages = parse_messages(need(request, "messages"), "messages")
     if response is None:
         if any(name in row for name in ("response", "choices")):
@@ -75,31 +75,34 @@ def parse(row: dict[str, Any]) -> list[Example]:
 
 def time_of(row: dict[str, Any]) -> str | None:
     """When the answer was made, as ISO 8601 in UTC where the log gives seconds."""
-    for scope in reversed(_scopes(row)):
-        for name in _TIMES:
-            value = scope.get(name)
-            if isinstance(value, str) and value:
-                return value
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return _iso(value)
+    return next((at for s in reversed(_scopes(row)) if (at := time_in(s)) is not None), None)
+
+
+def ids_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """The response's id, as the provider gave it."""
+    scopes = reversed(_scopes(row))
+    return next((response_ids(s) for s in scopes if s.get("choices") is not None), ())
+
+
+def user_of(row: dict[str, Any]) -> str | None:
+    """The row's user, the request's, or the one whom either's metadata names."""
+    for scope in _scopes(row):
+        for home in (scope, decoded(scope.get("metadata"))):
+            if isinstance(home, dict) and (user := user_in(home)) is not None:
+                return user
     return None
-
-
-def _iso(seconds: float) -> str | None:
-    if not 0 <= seconds < _YEAR_10000:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _scopes(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The row and the objects it wraps, outermost first: request before response."""
     scopes = [row]
     for name in ("request", "body", "response"):
-        inner = decoded(row.get(name))
+        inner = row.get(name)
+        if isinstance(inner, str):
+            inner = decoded(inner)
         if isinstance(inner, dict):
             scopes.append(inner)
-            body = decoded(inner.get("body"))
-            if isinstance(body, dict):
+            if isinstance(body := decoded(inner.get("body")), dict):
                 scopes.append(body)
     return scopes
 
@@ -124,6 +127,7 @@ def _choices(response: dict[str, Any]) -> list[dict[str, Any]]:
 def _completion(
     choice: dict[str, Any], label: bool | None, model: str | None, where: str
 ) -> Completion:
+    refuse_errors(choice)
     message = parse_message(need(choice, "message"), f"{where}.message")
     reason = choice.get("finish_reason")
     if reason is not None and not isinstance(reason, str):
@@ -131,3 +135,17 @@ def _completion(
     return Completion(
         messages=check_answer((message,), where), source=model, label=label, finish_reason=reason
     )
+
+
+FORMAT = Format(
+    "openai-chat",
+    "OpenAI chat completions log, request with response, thumbs in feedback",
+    FIELDS,
+    sniff,
+    parse,
+    time_of,
+    ids_of,
+    user_of,
+    signals="thumbs (of the row, or of each choice)",
+    names="`openai:chatcmpl-…`, the response's id; `response:…` of other providers",
+)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from palate.ingest.fields import pair, parse_tools, tags_of
+from palate.ingest.format import Format
 from palate.ingest.messages import decoded, kind, need, parse_answer, parse_messages
+from palate.ingest.origin import time_in, user_in
 from palate.records import Example, RecordError
 
 FIELDS = ("input", "preferred_output", "non_preferred_output")
@@ -30,3 +32,15 @@ def parse(row: dict[str, Any]) -> list[Example]:
             tags=tags_of(row.get("metadata")),
         )
     ]
+
+
+FORMAT = Format(
+    "openai-preference",
+    "OpenAI preference fine-tuning file",
+    FIELDS,
+    sniff,
+    parse,
+    time_in,
+    user=user_in,
+    signals="pairs",
+)

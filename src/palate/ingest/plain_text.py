@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from palate.ingest.fields import column_tags
+from palate.ingest.format import Format
 from palate.ingest.messages import kind
+from palate.ingest.origin import time_in
 from palate.records import Completion, Example, Message, RecordError
 
 FIELDS = ("text",)
@@ -28,3 +30,13 @@ def parse(row: dict[str, Any]) -> list[Example]:
         raise RecordError("empty-answer", "the text is empty")
     document = Completion((Message("assistant", text),))
     return [Example((), (document,), tags=column_tags(row, FIELDS))]
+
+
+FORMAT = Format(
+    "text",
+    "Plain text to pretrain on: rows with a text, or .txt and .md files",
+    FIELDS,
+    sniff,
+    parse,
+    time_in,
+)

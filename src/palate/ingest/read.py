@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
-from palate.ingest import containers, hub, registry
+from palate.ingest import containers, hub, otlp, registry
+from palate.ingest.canonical import canonical, check_finite, too_deep
 from palate.ingest.errors import IngestError
-from palate.ingest.messages import check_unicode
+from palate.ingest.format import Format, Row
 from palate.ingest.text_rows import EXCERPT, Raw
 from palate.records import (
     Arrival,
@@ -21,8 +20,8 @@ from palate.records import (
     Provenance,
     RecordError,
     Reject,
+    Signal,
     canonical_json,
-    digest,
 )
 
 SNIFFED_ROWS = 32
@@ -46,7 +45,7 @@ def read_arrivals(
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise IngestError("no data: give at least one path")
-    sources = [source for path in given for source in _sources(path)]
+    sources = [source for path in given for source in sources_of(path)]
     names = ", ".join(str(path) for path in given)
     return _read_all(sources, chosen, on_reject, names)
 
@@ -74,7 +73,7 @@ def _examples(arrivals: Iterable[Arrival], on_reject: OnReject | None) -> Iterat
             on_reject(Reject(where.source, where.line, "signal-elsewhere", detail))
 
 
-def _sources(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
+def sources_of(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
     """(name for provenance, local file, whether the file was named by the user)."""
     if str(path).startswith(hub.PREFIX):
         return [(name, local, False) for name, local in hub.fetch(str(path))]
@@ -84,7 +83,7 @@ def _sources(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
 
 def _read_all(
     sources: list[tuple[str, Path, bool]],
-    chosen: registry.Format | None,
+    chosen: Format | None,
     on_reject: OnReject | None,
     names: str,
 ) -> Iterator[Arrival]:
@@ -99,7 +98,7 @@ def _read_all(
             on_reject(reject)
 
     for name, path, named in sources:
-        for arrival in _read_file(name, path, named, chosen, count):
+        for arrival in read_file(name, path, named, chosen, count):
             usable = True
             yield arrival
     if not usable:
@@ -113,13 +112,17 @@ def _why(dropped: Counter[str], first: list[Reject]) -> str:
     return f"{reasons} (first at line {first[0].line}: {first[0].detail})"
 
 
-def _read_file(
+def read_file(
     source: str,
     path: Path,
     named: bool,
-    chosen: registry.Format | None,
+    chosen: Format | None,
     on_reject: OnReject,
 ) -> Iterator[Arrival]:
+    """The records of one file that is called `source`; see `read_arrivals`.
+
+    A file that matches no format is an error if the user `named` it, else a reject.
+    """
     rows = _checked(source, containers.rows(path), on_reject)
     head = [] if chosen else list(islice(rows, SNIFFED_ROWS))
     known = chosen
@@ -137,54 +140,60 @@ def _read_file(
     for line, value, written in chain(head, rows):
         try:
             records = known.parse(value)
+            ids, user = known.ids(value), known.user(value)
+            where = Provenance(source, line, known.time(value), sha256(written).hexdigest())
+            if b"NaN" in written or b"Infinity" in written:
+                check_finite(records)
         except RecordError as error:
-            on_reject(_reject(source, line, error, written[:EXCERPT]))
+            on_reject(_reject(source, line, error, written))
             continue
-        where = Provenance(source, line, known.time(value), digest(value))
-        ids, user = known.ids(value), known.user(value)
+        except RecursionError:  # JSON within the texts of a row may be deep as well
+            on_reject(_reject(source, line, too_deep(), written))
+            continue
         for record in records:
-            yield Arrival(replace(record, provenance=(where,)), ids, user)
+            yield Arrival(_placed(record, where), ids, user)
+
+
+def _placed(record: Example | Signal, where: Provenance) -> Example | Signal:
+    """The record with the place it came from."""
+    if isinstance(record, Signal):
+        return replace(record, provenance=(where,))
+    said = (record.prompt, record.completions, record.verdict, record.tools, record.tags)
+    return Example(*said, (where,))
 
 
 def _checked(
     source: str, rows: Iterator[Raw], on_reject: OnReject
-) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """(line, object, its JSON) of the rows that are sound; the rest is rejected."""
+) -> Iterator[tuple[int, Row, bytes]]:
+    """(line, object, its canonical JSON) of the rows that are sound; the rest is rejected.
+
+    A batch of OpenTelemetry's is as many rows as it holds spans, all of the same line.
+    """
     for raw in rows:
-        if raw.error is not None or raw.value is None:
+        if raw.value is None:
             assert raw.error is not None
-            on_reject(_reject(source, raw.line, raw.error, raw.excerpt))
+            on_reject(Reject(source, raw.line, raw.error.reason, _detail(raw.error), raw.excerpt))
             continue
         try:
-            value, written = _plain(raw.value)
+            value, written = canonical(raw.value, plain=raw.plain)
         except RecordError as error:
-            on_reject(_reject(source, raw.line, error, ""))
+            on_reject(_reject(source, raw.line, error))
             continue
-        yield raw.line, value, written
+        if otlp.is_batch(value):
+            spans = list(otlp.rows_of(value))
+            if not spans:
+                why = RecordError("no-model-call", "the batch holds neither spans nor events")
+                on_reject(_reject(source, raw.line, why, written))
+            for span in spans:
+                yield raw.line, span, canonical_json(span).encode()
+        else:
+            yield raw.line, value, written
 
 
-def _plain(value: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The row as plain JSON values, and as text; Parquet also holds times and bytes."""
-    try:
-        written = canonical_json(value)
-    except TypeError:
-        try:
-            value = json.loads(json.dumps(value, default=_json_value))
-        except UnicodeDecodeError as error:
-            raise RecordError("bad-utf8", "a bytes column is not UTF-8") from error
-        written = canonical_json(value)
-    except RecursionError as error:
-        raise RecordError("broken-json", "the row is nested too deeply") from error
-    check_unicode(written)
-    return value, written
+def _reject(source: str, line: int, error: RecordError, written: bytes = b"") -> Reject:
+    excerpt = written[: 4 * EXCERPT].decode("utf-8", "ignore")[:EXCERPT]
+    return Reject(source, line, error.reason, _detail(error), excerpt)
 
 
-def _json_value(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _reject(source: str, line: int, error: RecordError, excerpt: str) -> Reject:
-    detail = " ".join(str(error).encode("utf-8", "replace").decode().split())
-    return Reject(source, line, error.reason, detail, excerpt)
+def _detail(error: RecordError) -> str:
+    return " ".join(str(error).encode("utf-8", "replace").decode().split())

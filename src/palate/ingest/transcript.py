@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from palate.ingest.messages import as_messages, parse_messages
 from palate.records import Message, RecordError
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
@@ -23,6 +24,19 @@ def parse_transcript(text: str) -> tuple[Message, ...]:
         Message(_ROLES[speaker], said.strip())
         for speaker, said in zip(pieces[1::2], pieces[2::2], strict=True)
     )
+
+
+def prompt_turns(raw: object, where: str = "prompt") -> tuple[Message, ...]:
+    """A prompt written as text, as a transcript that stops at the assistant, or as messages."""
+    value = as_messages(raw)
+    if value and not isinstance(value, str):
+        return parse_messages(value, where)
+    if not isinstance(value, str) or not value.strip():
+        raise RecordError("empty-prompt", "the prompt is empty")
+    if is_transcript(value):
+        turns = parse_transcript(value)
+        return turns[:-1] if turns[-1] == Message("assistant", "") else turns
+    return (Message("user", value),)
 
 
 def shared_turns(

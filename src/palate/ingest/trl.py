@@ -3,7 +3,8 @@
 Pairs `{prompt, chosen, rejected}`, pairs with an implicit prompt `{chosen, rejected}`, unpaired
 `{prompt, completion, label}`, and demonstrations `{prompt, completion}` or `{messages}`. A text
 prompt becomes one user message and a text answer one assistant message; HH-RLHF transcripts
-become turns. Answers given as messages may repeat the prompt.
+become turns. Answers given as messages may repeat the prompt. A system prompt may stand in
+`system`, as Axolotl writes it beside a text prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from palate.ingest.fields import (
     parse_tools,
     single,
     split_demonstration,
+    system_turns,
 )
+from palate.ingest.format import Format
 from palate.ingest.messages import (
     as_messages,
     kind,
@@ -27,11 +30,18 @@ from palate.ingest.messages import (
     parse_answer,
     parse_messages,
 )
-from palate.ingest.transcript import is_transcript, parse_transcript, shared_text, shared_turns
+from palate.ingest.origin import time_in, user_in
+from palate.ingest.transcript import (
+    is_transcript,
+    parse_transcript,
+    prompt_turns,
+    shared_text,
+    shared_turns,
+)
 from palate.records import Example, Message, RecordError
 
 FIELDS = ("prompt", "chosen", "rejected", "completion", "label", "messages")
-_KNOWN = (*FIELDS, "tools", "chat_template_kwargs")
+_KNOWN = (*FIELDS, "system", "tools", "chat_template_kwargs")
 # A prompt under another name: taking the answers' shared beginning instead would be wrong.
 _OTHER_PROMPTS = ("question", "query", "instruction", "input", "conversations", "messages")
 
@@ -52,7 +62,7 @@ def parse(row: dict[str, Any]) -> list[Example]:
     if has & {"chosen", "rejected"}:
         return [pair(*_pair_turns(row), tools=tools, tags=tags)]
     if "completion" in has:
-        prompt = _prompt(need(row, "prompt"))
+        prompt = _prompt(row)
         answer = _without_prompt(parse_answer(row["completion"], "completion"), prompt)
         # A label column that is empty must not turn an unrated answer into one to imitate.
         label = parse_label(row["label"]) if "label" in row else None
@@ -78,7 +88,7 @@ def _pair_turns(
             "wrong-type", f"chosen is {kind(chosen)} and rejected is {kind(rejected)}"
         )
     if row.get("prompt") is not None:
-        prompt = _prompt(row["prompt"])
+        prompt = _prompt(row)
         answers = [parse_answer(chosen, "chosen"), parse_answer(rejected, "rejected")]
         if any(answer and answer[0].role != "assistant" for answer in answers):
             return _explicit_in_turns(prompt, answers)
@@ -96,17 +106,9 @@ def _pair_turns(
     return shared_turns(parse_messages(chosen, "chosen"), parse_messages(rejected, "rejected"))
 
 
-def _prompt(raw: object) -> tuple[Message, ...]:
-    """A prompt written as text, as a transcript that stops at the assistant, or as messages."""
-    value = as_messages(raw)
-    if value and not isinstance(value, str):
-        return parse_messages(value, "prompt")
-    if not isinstance(value, str) or not value.strip():
-        raise RecordError("empty-prompt", "the prompt is empty")
-    if is_transcript(value):
-        turns = parse_transcript(value)
-        return turns[:-1] if turns[-1] == Message("assistant", "") else turns
-    return (Message("user", value),)
+def _prompt(row: dict[str, Any]) -> tuple[Message, ...]:
+    """The prompt, after a system prompt that stands in a column of its own."""
+    return (*system_turns(row), *prompt_turns(need(row, "prompt")))
 
 
 def _explicit_in_turns(
@@ -127,3 +129,15 @@ def _without_prompt(turns: Sequence[Message], prompt: Sequence[Message]) -> Sequ
     if same == [(m.role, m.content.strip()) for m in prompt]:
         return turns[len(prompt) :]
     return turns
+
+
+FORMAT = Format(
+    "trl",
+    "TRL: prompt, chosen, rejected (text, messages or HH-RLHF), completion and label",
+    FIELDS,
+    sniff,
+    parse,
+    time_in,
+    user=user_in,
+    signals="pairs; thumbs (`label`)",
+)

@@ -1,0 +1,1 @@
+"""What we export, read by TRL and datasets in an environment of their own."""

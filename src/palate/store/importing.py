@@ -1,0 +1,201 @@
+"""Files into the store: read and parsed in a process of its own, written in this one.
+
+Parsing and writing take about as long as each other, so that on two cores an import is nearly
+twice as fast. Rows cross in batches, of which a few may wait: memory does not grow with the file.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palate.curate.signals import own_signals
+from palate.durable import file_hash
+from palate.ingest import IngestError
+from palate.ingest.read import read_file, sources_of
+from palate.ingest.registry import find
+from palate.records import Example, Reject
+from palate.store.adding import Added, add_rows
+from palate.store.database import Store
+from palate.store.rows import Row, row_of
+from palate.store.sources import add_rejects, complete_source, open_source
+
+BATCH = 4_000  # rows of a transaction
+WAITING = 4  # batches that are parsed ahead
+SMALL = 4 << 20  # bytes: below, starting a process costs more than it saves
+
+Advance = Callable[[int, str], None]
+File = tuple[str, Path, bool, str]
+"""(name for provenance, local path, whether the user named it, format or auto)"""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an import found and did, in rows of files.
+
+    `shapes` and `signals` count examples and what was said of answers, by kind; `rejected` rows
+    by reason; `skipped` are files whose content had been imported before.
+    """
+
+    files: int = 0
+    skipped: list[str] = field(default_factory=list)
+    added: Added = field(default_factory=Added)
+    shapes: Counter[str] = field(default_factory=Counter)
+    signals: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read, refused ones included."""
+        return sum(self.shapes.values()) + sum(self.rejected.values())
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the parsing process hands over: rows, refusals, counts, and how far it has read."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    shapes: Counter[str] = field(default_factory=Counter)
+    signals: Counter[str] = field(default_factory=Counter)
+
+
+def import_paths(
+    store: Store,
+    paths: Sequence[str],
+    format: str = "auto",
+    *,
+    on_reject: Callable[[Reject], None] = lambda reject: None,
+    advance: Advance = lambda rows, info: None,
+) -> Summary:
+    """Import files, folders and hub data sets; each file by itself, each content once.
+
+    A file of which nothing can be read is a problem in the summary where others could be, else an
+    `IngestError`. What an interrupted import has written stays, and is met again the next time.
+    `advance` gets the rows read since it was last called, and the file's name.
+    """
+    summary = Summary()
+    if format != "auto":
+        find(format)
+    sources = [source for path in paths for source in sources_of(path)]
+    for name, path, named in sources:
+        sha = file_hash(path)
+        source = open_source(store, name, sha)
+        if source.completed is not None:
+            summary.skipped.append(name)
+            continue
+        try:
+            _import_file(store, source.id, (name, path, named, format), summary, on_reject, advance)
+        except IngestError as error:
+            if len(sources) == 1:
+                raise
+            summary.problems.append(str(error))
+    if summary.problems and not summary.files and not summary.skipped:
+        raise IngestError("; ".join(summary.problems))
+    return summary
+
+
+def _import_file(
+    store: Store,
+    source: int,
+    file: File,
+    summary: Summary,
+    on_reject: Callable[[Reject], None],
+    advance: Advance,
+) -> None:
+    mine = Summary(files=1)
+    with _batches(file) as batches:
+        for batch in batches:
+            mine.added += add_rows(store, batch.rows, source)
+            add_rejects(store, source, batch.rejects)
+            mine.shapes += batch.shapes
+            mine.signals += batch.signals
+            mine.rejected += Counter(reject.reason for reject in batch.rejects)
+            for reject in batch.rejects:
+                on_reject(reject)
+            advance(len(batch.rows) + len(batch.rejects), file[0])
+    if not mine.shapes:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in mine.rejected.most_common())
+        raise IngestError(f"no usable row in {file[0]}: {reasons or 'there is no row at all'}")
+    complete_source(store, source, {"rows": mine.rows, "rejected": dict(mine.rejected)})
+    summary.files += 1
+    summary.added += mine.added
+    summary.shapes += mine.shapes
+    summary.signals += mine.signals
+    summary.rejected += mine.rejected
+
+
+def _parsed(file: File) -> Iterator[_Batch]:
+    """The file's rows in batches, each with what was refused among them."""
+    name, path, named, format = file
+    batch = _Batch()
+
+    def refuse(reject: Reject) -> None:
+        batch.rejects.append(reject)
+
+    chosen = None if format == "auto" else find(format)
+    for arrival in read_file(name, path, named, chosen, refuse):
+        batch.rows.append(row_of(arrival))
+        record = arrival.record
+        if isinstance(record, Example):
+            batch.shapes[record.shape] += 1
+            batch.signals.update(signal.kind for signal in own_signals(record))
+        else:
+            batch.shapes["signal"] += 1
+            batch.signals[record.kind] += 1
+        if len(batch.rows) + len(batch.rejects) >= BATCH:
+            yield batch
+            batch = _Batch()
+    yield batch
+
+
+@contextmanager
+def _batches(file: File) -> Iterator[Iterator[_Batch]]:
+    """The batches of a file; of a large one, from a process that parses ahead."""
+    if file[1].stat().st_size < SMALL:
+        yield _parsed(file)
+        return
+    context = multiprocessing.get_context("spawn")
+    batches: Any = context.Queue(WAITING)
+    process = context.Process(target=_parse, args=(file, batches), daemon=True)
+    process.start()
+    try:
+        yield _received(process, batches, file[0])
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _parse(file: File, batches: Any) -> None:
+    """What the parsing process does; its last word is None, or the error as text."""
+    try:
+        for batch in _parsed(file):
+            batches.put(batch)
+        batches.put(None)
+    except IngestError as error:
+        batches.put(str(error))
+
+
+def _received(process: Any, batches: Any, name: str) -> Iterator[_Batch]:
+    while True:
+        try:
+            found = batches.get(timeout=1.0)
+        except queue.Empty:
+            if process.is_alive():
+                continue
+            raise IngestError(
+                f"the process that reads {name} ended with code {process.exitcode}, perhaps for "
+                "want of memory: what was read before is kept, and importing again goes on"
+            ) from None
+        if found is None:
+            return
+        if isinstance(found, str):
+            raise IngestError(found)
+        yield found

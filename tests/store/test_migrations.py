@@ -1,0 +1,77 @@
+"""Migrations: every table as the code knows it, older stores brought up, newer ones refused."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from tests.store.arrivals import chat
+
+from palate.store import migrations
+from palate.store.database import Store, StoreError
+from palate.store.migrations import VERSION, migrate, version_of
+from palate.store.reading import counts
+from palate.store.schema import METADATA
+
+TYPES = {"TEXT": sa.Text, "INTEGER": sa.Integer, "BIGINT": sa.BigInteger}
+
+
+def test_a_new_store_has_the_tables_that_the_code_knows(store: Store) -> None:
+    inspector = sa.inspect(store.engine)
+    assert set(inspector.get_table_names()) == {*METADATA.tables, "palate_version"}
+    for name, table in METADATA.tables.items():
+        found = {column["name"]: column for column in inspector.get_columns(name)}
+        assert list(found) == [column.name for column in table.columns], name
+        for column in table.columns:
+            kind = TYPES[str(found[column.name]["type"])]
+            # SQLite calls 64 bits what it is told to call so.
+            assert isinstance(column.type, kind) or kind is sa.Integer, (name, column.name)
+            required = not found[column.name]["nullable"] or column.primary_key
+            assert required == (not column.nullable), (name, column.name)
+        key = inspector.get_pk_constraint(name)["constrained_columns"]
+        assert key == [column.name for column in table.primary_key], name
+        indexes = {i["name"]: i["column_names"] for i in inspector.get_indexes(name)}
+        expected = {i.name: [c.name for c in i.columns] for i in table.indexes}
+        assert indexes == expected, name
+
+
+def test_a_store_of_an_older_version_keeps_its_rows(
+    store: Store, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([chat("a?", "yes", ids=("x:1",), label=True)], "log")
+    before = counts(store)
+    later = (
+        *migrations.MIGRATIONS,
+        ("notes", "ALTER TABLE interaction ADD COLUMN note TEXT; CREATE TABLE n (a {serial})"),
+    )
+    monkeypatch.setattr(migrations, "MIGRATIONS", later)
+    monkeypatch.setattr(migrations, "VERSION", VERSION + 1)
+    with store.writing() as connection:
+        assert migrate(connection, VERSION + 1) == VERSION
+    with store.writing() as connection:
+        assert migrate(connection, VERSION + 1) == VERSION + 1, "and nothing the second time"
+    with store.reading() as connection:
+        assert version_of(connection) == VERSION + 1
+        notes = connection.execute(sa.text("SELECT note FROM interaction")).scalars().all()
+        assert notes == [None]
+        names = connection.execute(sa.text("SELECT name FROM palate_version ORDER BY version"))
+        assert names.scalars().all() == ["interactions and events", "notes"]
+    assert counts(store) == before
+
+    monkeypatch.setattr(migrations, "VERSION", VERSION)
+    with pytest.raises(StoreError, match=f"version {VERSION + 1} and this Palate knows {VERSION}"):
+        Store.open(place)
+
+
+def test_a_migration_that_fails_changes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = ("broken", "CREATE TABLE half (a TEXT); CREATE TABLE half (a TEXT)")
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
+    with (
+        pytest.raises((sa.exc.DBAPIError, StoreError)),
+        store.writing() as connection,
+    ):
+        migrate(connection, VERSION + 1)
+    assert not sa.inspect(store.engine).has_table("half")
+    with store.reading() as connection:
+        assert version_of(connection) == VERSION
