@@ -1,0 +1,1 @@
+"""The two ends between which `benchmarks/capture.py` measures the capture proxy."""
