@@ -42,9 +42,11 @@ types: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python scripts/docs.py
+	$(BIN)/python scripts/formats.py
 
 docs-check: $(DEV)
 	$(BIN)/python scripts/docs.py --check
+	$(BIN)/python scripts/formats.py --check
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
 check: lint types docs-check test

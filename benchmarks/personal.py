@@ -77,6 +77,7 @@ def presidio_alone() -> Callable[[str], list[Any]]:
     """A search by presidio's recognizers alone, at the score from which we believe it."""
     from presidio_analyzer import predefined_recognizers as predefined
 
+    from palate.curate.personal import apart
     from palate.curate.recognizers import LEAST_SCORE, Found, presidio_engine
 
     engine = presidio_engine()
@@ -85,7 +86,7 @@ def presidio_alone() -> Callable[[str], list[Any]]:
 
     def search(text: str) -> list[Found]:
         results = engine.analyze(text, "en", score_threshold=LEAST_SCORE)
-        return [Found(r.start, r.end, r.entity_type, r.score) for r in results]
+        return apart(Found(r.start, r.end, r.entity_type, r.score) for r in results)
 
     return search
 

@@ -119,11 +119,7 @@ def pages() -> dict[str, str]:
 
 def config_page() -> str:
     """The reference of a recipe's keys: a table for the top level and one for each section."""
-    sections = {
-        key: info.annotation
-        for key, info in RunConfig.model_fields.items()
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-    }
+    sections = _sections(RunConfig)
     out = [
         "# The recipe, key by key\n",
         GENERATED,
@@ -132,9 +128,21 @@ def config_page() -> str:
         *_config_table(RunConfig, prefix="", skip=set(sections)),
     ]
     for key, section in sections.items():
+        inside = _sections(section)
         out += [f"## {key}\n", f"{_first_paragraph(section)}\n"]
-        out += _config_table(section, prefix=f"{key}.", skip=set())
+        out += _config_table(section, prefix=f"{key}.", skip=set(inside))
+        for name, part in inside.items():
+            out += [f"### {key}.{name}\n", f"{_first_paragraph(part)}\n"]
+            out += _config_table(part, prefix=f"{key}.{name}.", skip=set())
     return "\n".join(out)
+
+
+def _sections(owner: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    return {
+        key: info.annotation
+        for key, info in owner.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+    }
 
 
 def _config_table(section: type[BaseModel], prefix: str, skip: set[str]) -> Iterator[str]:

@@ -71,11 +71,11 @@ class FilterConfig(Section):
         description="Languages to keep, as ISO 639 codes (`[en, de]`), of prompts and of answers "
         "to be learned; default: all. Short texts are not judged. Needs `palate[data]`.",
     )
-    personal: Literal["off", "report", "drop", "redact"] = Field(
-        "off",
-        description="Personal data and secrets: counted, left out with their example, or replaced "
-        "by `<EMAIL_ADDRESS>` and so on. Names of people are not found. Off by default: it takes "
-        "milliseconds a text. Needs `palate[data]`.",
+    personal: Literal["keep", "report", "drop", "redact"] = Field(
+        "keep",
+        description="Personal data and secrets: not looked for, counted, left out with their "
+        "example, or replaced by `<EMAIL_ADDRESS>` and so on. Names of people are not found. Not "
+        "looked for by default: it takes milliseconds a text. Needs `palate[data]`.",
     )
     personal_kinds: list[str] | None = Field(
         None,
@@ -107,6 +107,13 @@ class FilterConfig(Section):
         description="Share of all three-word runs of two texts that both must have to be near-"
         "duplicates: 0.8 is about one word in 25 changed.",
     )
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _norwegian(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return ["no" if code is False else code for code in value]  # YAML reads `no` as false
 
 
 class DataConfig(Section):

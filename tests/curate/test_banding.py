@@ -82,6 +82,13 @@ def test_twins_and_buckets_by_hand():
     assert [memory.shelf.sets(row) for row in range(5)] == [[{0}], [{1, 2}], [{3}], [set()], [{4}]]
 
 
+def test_the_texts_of_a_row_are_kept_apart():
+    lengths = np.array([[1, 2], [2, 1]])
+    low = np.zeros((2, SLOTS), np.uint8)
+    shelf = banding.Shelf(low, np.array([7, 8, 9, 7, 7, 5], np.uint32), lengths)
+    assert [shelf.sets(0), shelf.sets(1)] == [[{7}, {8, 9}], [{7}, {5}]]
+
+
 def _all_pairs(sizes):
     keys = np.repeat(np.arange(len(sizes)), sizes).astype(np.uint64)
     rows = np.arange(len(keys)) + 100

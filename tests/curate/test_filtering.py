@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from palate.config import ConfigError, DataConfig, FilterConfig, build_config
+from palate.config import ConfigError, DataConfig, FilterConfig, apply_overrides, build_config
 from palate.curate import prepare
 from palate.curate.filtering import reject_cleaner, run_filters
 from palate.curate.funnel import Funnel
@@ -176,6 +176,12 @@ def test_wrong_settings_stop_before_anything_is_dropped(settings, error, said):
     assert rejects == []
 
 
+def test_norwegian_is_no_refusal():
+    """YAML reads the code `no` as false."""
+    raw = apply_overrides({"model": "m", "data": "d"}, ["data.filters.languages=[no, en]"])
+    assert build_config(raw).data.filters.languages == ["no", "en"]
+
+
 def test_the_counts_reach_the_funnel_of_prepared_data(tmp_path):
     path = tmp_path / "pairs.jsonl"
     long = " ".join(f"word{i}" for i in range(60))
@@ -199,9 +205,9 @@ def test_the_counts_reach_the_funnel_of_prepared_data(tmp_path):
     [
         (
             {"personal": "redcat"},
-            "'data.filters.personal': Input should be 'off', 'report', 'drop'",
+            "'data.filters.personal': Input should be 'keep', 'report', 'drop'",
         ),
-        ({"persona": "off"}, "unknown key 'data.filters.persona'; did you mean 'personal'"),
+        ({"persona": "drop"}, "unknown key 'data.filters.persona'; did you mean 'personal'"),
         ({"similarity": 0.2}, "'data.filters.similarity': .* greater than or equal to 0.5"),
         ({"languages": []}, "'data.filters.languages'"),
     ],

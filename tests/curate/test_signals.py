@@ -182,3 +182,18 @@ def test_signals_find_their_examples_by_any_id_and_wherever_they_stand() -> None
     assert [one.example.completions[0].text for one in found] == ["a", "b", "c"]
     assert [one.signals for one in found] == [(), (early, late), ()], "in the order of time"
     assert [(r.source, r.line, r.reason) for r in rejects] == [("feedback", 5, "no-such-answer")]
+
+
+def test_a_score_of_a_trace_is_that_of_its_one_answer() -> None:
+    rejects: list[Reject] = []
+    one, two, three = (
+        answered(t, line=n, tags={"trace_id": i}) for n, (t, i) in enumerate(("ax", "by", "cy"))
+    )
+    about_x = said("thumb", label=False, about=("langfuse:trace/x",))
+    about_y = said("thumb", label=False, about=("langfuse:trace/y",), line=7)
+    found = join(
+        [Arrival(about_x), *map(Arrival, (one, two, three)), Arrival(about_y)], rejects.append
+    )
+    assert [found_one.signals for found_one in found] == [(about_x,), (), ()]
+    assert [(r.line, r.reason) for r in rejects] == [(7, "no-such-answer")]
+    assert "langfuse:trace/y, of which there are 2 answers" in rejects[0].detail

@@ -145,12 +145,19 @@ def test_where_nothing_is_alike_the_split_is_that_by_prompt():
         assert split(rows, 0.2, "cluster", seed=seed) == by_prompt
 
 
+def test_clusters_are_not_looked_for_in_vain(monkeypatch):
+    monkeypatch.setattr("palate.curate.near_duplicates.prompt_groups", None)
+    rows = [_example("1"), _example("2")]
+    assert split(rows, 0, "cluster") == (rows, [])
+    assert len(split(rows, 0.5, "prompt")[1]) == 1
+
+
 def test_one_cluster_cannot_be_divided():
-    rows = [_example(f"{LIKE} {i}") for i in range(5)]
+    rows = [_example(f"{LIKE} {i}") for i in range(4)]
     with pytest.raises(ValueError, match=r"1 group \(split by cluster\).*something finer"):
         split(rows, 0.5, "cluster")
     assert split(rows, 0, "cluster") == (rows, [])
-    assert len(split(rows, 0.4, "prompt")[1]) == 2
+    assert len(split(rows, 0.5, "prompt")[1]) == 2
 
 
 def test_rows_without_any_tag():

@@ -272,6 +272,14 @@ def test_a_broken_row_of_many_is_found_in_small_reads(monkeypatch):
     assert "character 7" in str(cut.error)
 
 
+def test_a_number_in_place_of_a_row_is_one_row_wherever_it_is_cut(monkeypatch):
+    for chunk in range(1, 12):
+        monkeypatch.setattr("palate.ingest.text_rows._CHUNK", chunk)
+        got = list(json_rows(io.BytesIO(b'[12345, true, {"a": 1}]')))
+        reasons = [raw.error.reason if raw.error else raw.value for raw in got]
+        assert reasons == ["not-an-object", "not-an-object", {"a": 1}]
+
+
 def test_numbers_are_what_was_written():
     """Whole numbers of any length, and rows of an array as of lines."""
     text = '{"a": 123456789012345678901234567890, "b": 18446744073709551615, "c": 1e16}'

@@ -125,6 +125,11 @@ def test_what_is_no_format_is_not_guessed(row):
     assert sniff([row]) is None
 
 
+@pytest.mark.parametrize("text", ['{"a": "\\ud83d"}', "[" * 600 + "]" * 600])
+def test_hostile_json_within_a_text_fits_no_format(text):
+    assert sniff([{"data": text, "meta": text, "attributes": text, "completions": text}]) is None
+
+
 def test_no_match_says_what_was_seen_and_what_is_closest():
     said = no_match([{"prompt": "a", "good": "b", "bad": "c"}])
     assert "prompt, good, bad" in said

@@ -87,3 +87,15 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store"):
         list(read_judged(DataConfig(path=str(tmp_path / "palate.db")), lambda _: None))
     assert not (tmp_path / "palate.db").exists()
+
+
+def test_a_score_of_a_trace_finds_its_one_answer(store: Store, place: str) -> None:
+    answer = chat("a?", "yes", ids=("langfuse:observation/1",), tags={"trace_id": "x"})
+    other = chat("b?", "no", ids=("langfuse:observation/2",), tags={"trace_id": "y"}, label=True)
+    store.add([answer, other], "log")
+    store.add([signal("langfuse:trace/x", "thumb", label=False)], "scores")
+    rejects: list[Reject] = []
+    found = list(read_judged(DataConfig(path=place), rejects.append))
+    thumbs = {one.example.prompt[0].content: [s.label for s in one.signals] for one in found}
+    assert thumbs == {"a?": [False], "b?": [True]}
+    assert not rejects

@@ -78,7 +78,7 @@ def _steps(settings: FilterConfig, check: Check | None) -> Iterator[tuple[str, S
 
         judge = language_judge(settings.languages)
         yield "language", _only_dropping(lambda e, on: drop_other_languages(e, on, judge))
-    if settings.personal != "off":
+    if settings.personal != "keep":
         yield "personal", _personal(settings)
     keep = {
         "keep_truncated": settings.truncated == "keep",

@@ -14,7 +14,7 @@ PROMPTS_ALIKE = 0.5
 """Similarity at which two prompts belong on one side of the split: see docs/curation.md."""
 FRAME_SHARE = 0.25
 """What stands in this share of all prompts is their frame, and tells none of them apart."""
-_FRAME_LEAST = 20
+_FRAME_LEAST = 5
 _FRAME_SAMPLE = 20_000
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -54,8 +54,7 @@ Search = Callable[[str], list[Found]]
 def personal_search(kinds: Sequence[str] = KINDS) -> Search:
     """A function that finds personal data of these kinds in a text, in order, without overlaps.
 
-    Of findings that overlap the surer stays, of equally sure ones the longer. Raises `ValueError`
-    for an unknown kind, and where the packages that find are not installed.
+    Raises `ValueError` for an unknown kind, and where the packages that find are not installed.
     """
     for kind in kinds:
         if kind not in KINDS + MORE_KINDS:
@@ -74,7 +73,7 @@ def personal_search(kinds: Sequence[str] = KINDS) -> Search:
         raise ValueError(
             f'data.filters.personal needs {error.name}: pip install "palate[data]"'
         ) from error
-    return lambda text: _apart(chain.from_iterable(find(text) for find in finders))
+    return lambda text: apart(chain.from_iterable(find(text) for find in finders))
 
 
 def _secrets() -> Finder:
@@ -89,7 +88,8 @@ def _secrets() -> Finder:
     return find
 
 
-def _apart(found: Iterator[Found]) -> list[Found]:
+def apart(found: Iterable[Found]) -> list[Found]:
+    """The findings in order, of those that overlap the surest, and of these the longest."""
     taken: list[Found] = []
     for one in sorted(found, key=lambda f: (-f.score, f.start - f.end, f.start, f.kind)):
         if all(one.end <= other.start or other.end <= one.start for other in taken):

@@ -13,7 +13,7 @@ The rules, where several people speak about one answer:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from palate.curate.rejects import OnReject, reject
@@ -54,7 +54,7 @@ def join(arrivals: Iterable[Arrival], on_reject: OnReject) -> list[Judged]:
     """Each example with the signals that name it, wherever those stood.
 
     A signal that names no answer that is here is a reject, ``no-such-answer``. Of examples with
-    an id in common the first gets the signals.
+    an id in common the first gets the signals. See `attach` for those about a whole trace.
     """
     examples: list[Example] = []
     places: dict[str, int] = {}
@@ -66,14 +66,45 @@ def join(arrivals: Iterable[Arrival], on_reject: OnReject) -> list[Judged]:
         for name in arrival.ids:
             places.setdefault(name, len(examples))
         examples.append(arrival.record)
+    found = [places_of(signal, places) for signal in signals]
+    return attach(examples, list(zip(signals, found, strict=True)), on_reject)
+
+
+def places_of(signal: Signal, places: Mapping[str, int]) -> int | None:
+    """Where the first of the signal's names that is known leads."""
+    return next((places[name] for name in signal.about if name in places), None)
+
+
+def attach(
+    examples: Sequence[Example],
+    signals: Sequence[tuple[Signal, int | None]],
+    on_reject: OnReject,
+) -> list[Judged]:
+    """The examples, each with its signals in the order of time.
+
+    A signal without a place may be about a trace (`langfuse:trace/42`): it is taken to mean the
+    one answer of that trace (by the tag `trace_id`), and no answer where there are several.
+    """
+    traces: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        if "trace_id" in example.tags:
+            traces[example.tags["trace_id"]].append(index)
     said: dict[int, list[Signal]] = defaultdict(list)
-    for signal in signals:
-        place = next((places[name] for name in signal.about if name in places), None)
-        if place is None:
-            on_reject(_unjoined(signal))
+    for signal, place in signals:
+        in_trace = _of_trace(signal, traces) if place is None else [place]
+        if len(in_trace) == 1:
+            said[in_trace[0]].append(signal)
         else:
-            said[place].append(signal)
+            on_reject(_unjoined(signal, len(in_trace)))
     return [Judged(e, tuple(sorted(said[i], key=_time))) for i, e in enumerate(examples)]
+
+
+def _of_trace(signal: Signal, traces: Mapping[str, list[int]]) -> list[int]:
+    for name in signal.about:
+        _, is_trace, key = name.partition(":trace/")
+        if is_trace and key in traces:
+            return traces[key]
+    return []
 
 
 def settle(
@@ -193,11 +224,13 @@ def _with_rows(example: Example, signals: Sequence[Signal]) -> Example:
     return replace(example, provenance=tuple(dict.fromkeys(rows)))
 
 
-def _unjoined(signal: Signal) -> Reject:
+def _unjoined(signal: Signal, answers: int) -> Reject:
     where = next(iter(signal.provenance), Provenance("", 0))
     about = ", ".join(signal.about[:3]) or "nothing"
-    detail = f"the {signal.kind} is about {about}, which is not here"
-    return Reject(where.source, where.line, "no-such-answer", detail)
+    said = f"of which there are {answers} answers" if answers else "which is not here"
+    return Reject(
+        where.source, where.line, "no-such-answer", f"the {signal.kind} is about {about}, {said}"
+    )
 
 
 def _time(signal: Signal) -> str:

@@ -95,6 +95,8 @@ def choice_labels(
     refused as ``ambiguous-feedback``.
     """
     thumbs: list[list[bool | None]] = [_own_thumbs(choice) for choice in choices]
+    if not about_row:
+        return [agreed(said) for said in thumbs]
     places = {_index_of(choice, position): position for position, choice in enumerate(choices)}
     for value in map(decoded, about_row):
         for place, thumb in _placed(value, len(choices)):

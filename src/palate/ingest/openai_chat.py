@@ -44,8 +44,8 @@ def parse(row: dict[str, Any]) -> list[Example]:
     scopes = _scopes(row)
     request = next((scope for scope in scopes if scope.get("messages") is not None), row)
     response = next((scope for scope in scopes if scope.get("choices") is not None), None)
+    refuse_errors(*scopes)
     for scope in scopes:
-        refuse_errors(scope)
         refuse_status(scope.get("status_code"))
     messages = parse_messages(need(request, "messages"), "messages")
     if response is None:
@@ -59,7 +59,8 @@ def parse(row: dict[str, Any]) -> list[Example]:
     model = next((s["model"] for s in reversed(scopes) if isinstance(s.get("model"), str)), None)
     tags: dict[str, str] = {}
     for scope in reversed(scopes):
-        tags |= tags_of(scope.get("metadata"), FEEDBACK_FIELDS)
+        if (metadata := scope.get("metadata")) is not None:
+            tags |= tags_of(metadata, FEEDBACK_FIELDS)
     return [
         Example(
             prompt=check_prompt(prompt),

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-import sqlalchemy as sa
-
 from palate.config import DataConfig
 from palate.curate.prepare import from_files
 from palate.curate.rejects import OnReject
-from palate.curate.signals import Judged
-from palate.records import Reject
+from palate.curate.signals import Judged, attach
 from palate.store.database import Store, is_store
-from palate.store.reading import stored
-from palate.store.schema import EVENT, SOURCE
+from palate.store.reading import stored, waiting_signals
 
 
 def read_judged(config: DataConfig, on_reject: OnReject) -> Iterable[Judged]:
@@ -39,15 +35,12 @@ def stores_of(config: DataConfig) -> list[str]:
 
 def _from_store(place: str, on_reject: OnReject) -> Iterator[Judged]:
     with Store.open(place, create=False) as store:
-        for one in stored(store):
-            yield Judged(one.example, one.signals)
-        waiting = (
-            sa.select(SOURCE.c.name, EVENT.c.line, EVENT.c.kind)
-            .join(SOURCE, SOURCE.c.id == EVENT.c.source)
-            .where(EVENT.c.interaction.is_(None), EVENT.c.erased.is_(None))
-            .order_by(EVENT.c.source, EVENT.c.line, EVENT.c.id)
-        )
-        with store.reading() as connection:
-            for name, line, kind in connection.execute(waiting):
-                detail = f"the {kind} is about an interaction that has not come yet"
-                on_reject(Reject(name, line, "no-such-answer", detail))
+        waiting = waiting_signals(store)
+        if not waiting:
+            for one in stored(store):
+                yield Judged(one.example, one.signals)
+            return
+        every = list(stored(store))
+    signals = [(signal, at) for at, one in enumerate(every) for signal in one.signals]
+    examples = [one.example for one in every]
+    yield from attach(examples, [*signals, *((one, None) for one in waiting)], on_reject)

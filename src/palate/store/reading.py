@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from palate.records import Example, Provenance, Signal
 from palate.store.database import Store
 from palate.store.rows import example_of
-from palate.store.schema import EVENT, INTERACTION, NAME, SIGHTING, SOURCE
+from palate.store.schema import AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
 
 _BATCH = 5_000
 
@@ -46,6 +46,26 @@ def stored(store: Store) -> Iterator[Stored]:
         sources = dict(connection.execute(sa.select(SOURCE.c.id, SOURCE.c.name)).all())
         for part in connection.execute(query).partitions():
             yield from _joined(connection, part, sources)
+
+
+def waiting_signals(store: Store) -> list[Signal]:
+    """The signals whose interaction has not come, with the names by which they ask for it."""
+    query = (
+        sa.select(EVENT, SOURCE.c.name.label("origin"))
+        .join(SOURCE, SOURCE.c.id == EVENT.c.source)
+        .where(EVENT.c.interaction.is_(None), EVENT.c.erased.is_(None))
+        .order_by(EVENT.c.source, EVENT.c.line, EVENT.c.id)
+    )
+    with store.reading() as connection:
+        about: dict[str, list[str]] = defaultdict(list)
+        for name, event in connection.execute(sa.select(AWAITED).order_by(AWAITED.c.name)):
+            about[event].append(name)
+        found = []
+        for event in connection.execute(query):
+            said = Signal.from_dict(orjson.loads(event.said), tuple(about[event.id]))
+            where = Provenance(event.origin, event.line, event.time, event.hash)
+            found.append(replace(said, provenance=(where,)))
+    return found
 
 
 def find(store: Store, beginning: str) -> Stored:

@@ -85,7 +85,7 @@ def test_exchanges_under_way_share_a_limit_and_give_it_back():
     third.answered(b"x" * 40)
     assert third.dropped is None
     first.release()
-    third.drop("interrupted")
+    third.drop("no-answer")
     assert room.filled == 0
 
 
@@ -95,15 +95,20 @@ def test_only_a_success_is_kept():
     assert exchange.dropped == "upstream-error"
 
 
-def test_an_answer_cut_before_its_first_word_is_dropped_and_others_looked_at():
+def test_without_one_word_of_an_answer_nothing_is_kept():
     exchange = _exchange()
-    exchange.interrupt()
-    assert exchange.dropped == "interrupted"
+    exchange.asked(b"{}")
+    exchange.end()
+    assert exchange.dropped == "no-answer"
     begun = _exchange()
     begun.begins(200, [])
     begun.answered(b"data: [DONE]\n\n")
-    begun.interrupt()
+    begun.end()
     assert begun.dropped is None
+    refused = _exchange()
+    refused.begins(429, [])
+    refused.end()
+    assert refused.dropped == "upstream-error"
 
 
 def test_frames_survive_being_cut_anywhere():

@@ -135,7 +135,7 @@ def test_each_piece_arrives_before_the_next_is_sent(proxy: Program, switch: Swit
         await start(send, kind="text/event-stream")
         for word in ("one", "two", "three"):
             await piece(send, chunk("chatcmpl-slow", {"content": word}))
-            await asyncio.to_thread(free.acquire)
+            await asyncio.to_thread(free.acquire, True, 20)
         await piece(send, chunk("chatcmpl-slow", {}, "stop") + DONE, last=True)
 
     switch.respond = respond
@@ -326,3 +326,33 @@ def test_the_program_ends_politely(program: Callable[..., Program], provider: Pr
     counts = proxy.stop()
     assert (counts["stored"], counts["lost"], counts["spilled"]) == (1, 0, 0)
     assert len(stored(proxy.folder)) == 1
+
+
+def test_a_client_that_hangs_up_at_the_end_of_the_stream_has_had_all_of_it(
+    proxy: Program, switch: Switch
+) -> None:
+    """As OpenAI's clients do at `[DONE]`, while the provider's connection is still open."""
+
+    async def respond(_asked: Asked, send: Any) -> None:
+        await start(send, kind="text/event-stream")
+        await piece(send, chunk("chatcmpl-hasty01", {"content": "a whole answer"}, "stop") + DONE)
+        await asyncio.sleep(60)
+
+    switch.respond = respond
+    with proxy.client.stream("POST", "/v1/chat/completions", json=_asking("x")) as found:
+        assert next(found.iter_raw()).endswith(DONE)
+    until(lambda: _stored(proxy, "a whole answer"))
+
+
+def test_an_answer_that_is_cut_is_not_stored(proxy: Program, switch: Switch) -> None:
+    async def respond(_asked: Asked, send: Any) -> None:
+        await start(send, kind="text/event-stream")
+        await piece(send, chunk("chatcmpl-cut0001", {"content": "half an"}))
+        await asyncio.sleep(60)
+
+    switch.respond = respond
+    before = proxy.health()["rejected"].get("stream-cut", 0)
+    with proxy.client.stream("POST", "/v1/chat/completions", json=_asking("x")) as found:
+        next(found.iter_raw())
+    until(lambda: proxy.health()["rejected"].get("stream-cut", 0) == before + 1)
+    assert not _stored(proxy, "half an")

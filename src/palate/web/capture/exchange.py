@@ -109,10 +109,13 @@ class Exchange:
         self.dropped = self.dropped or reason
         self.release()
 
-    def interrupt(self) -> None:
-        """One side hung up. Clients do that at `[DONE]` too, so the recorder looks at the rest."""
+    def end(self) -> None:
+        """There is no more, whoever hung up; without one word there is nothing to keep.
+
+        Clients hang up at `[DONE]` too, so it is the recorder that looks whether all is there.
+        """
         if not self._response:
-            self.drop("interrupted")
+            self.drop("no-answer")
 
     def frame(self) -> Frame:
         """The whole exchange."""

@@ -67,8 +67,6 @@ class Proxy:
         try:
             await self._answer(scope, client, send, exchange)
         except (Gone, asyncio.CancelledError):
-            if exchange is not None:
-                exchange.interrupt()
             if not client.gone:  # the server itself is about to end
                 raise
         finally:
@@ -96,7 +94,7 @@ class Proxy:
         head = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         try:
             await send(head)
-            for chunk in [b"".join([c async for c in answer.chunks()])]:
+            async for chunk in answer.chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 if exchange is not None:
                     exchange.answered(chunk)
@@ -104,12 +102,12 @@ class Proxy:
         except UpstreamError:
             # The head has been sent. Returning without an end makes the server cut the connection,
             # which is what the upstream did.
-            if exchange is not None:
-                exchange.interrupt()
+            return
         finally:
             answer.close()
 
     def _keep(self, exchange: Exchange) -> None:
+        exchange.end()
         if exchange.dropped is None:
             self._link.put(exchange.frame())
         else:

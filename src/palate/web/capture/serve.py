@@ -20,6 +20,7 @@ from palate.web.capture.settings import CaptureConfig
 from palate.web.capture.upstream import Upstream, is_loopback
 
 Say = Callable[[str], None]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE = 120  # seconds; longer than clients keep theirs, so that it is they who close
 _BACKLOG = 2048  # connections that wait to be accepted
 
@@ -56,7 +57,7 @@ async def _serve(config: CaptureConfig, say: Say, command: tuple[str, ...]) -> d
         await link.start()
         server = _Server(_settings(Proxy(config, upstream, link, say), config))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             with suppress(NotImplementedError):  # Windows, where Ctrl-C ends it at once
                 loop.add_signal_handler(number, server.ask, say)
         listening.listen(_BACKLOG)
@@ -97,6 +98,8 @@ class _Server(uvicorn.Server):
         """End politely at the first signal, and at once at the second."""
         if self.should_exit:
             self.force_exit = True
+            for number in _SIGNALS:  # the third is anybody's: it kills
+                asyncio.get_running_loop().remove_signal_handler(number)
         else:
             self.should_exit = True
             say("ending; streams may finish (again to stop at once)")
