@@ -32,7 +32,7 @@ RECIPES = sorted(p for room in ("recipes", "examples") for p in (ROOT / room).rg
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
-FENCE = re.compile(r"^(```+)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(```+)([^\n]*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 
 
@@ -150,8 +150,10 @@ def _anchors(page: Path) -> set[str]:
 
 
 def _lines(page: Path) -> Iterator[str]:
-    """The lines of a page's shell blocks: prompts removed, continued lines joined."""
-    for _, block in FENCE.findall(page.read_text(encoding="utf-8")):
+    """The lines of a page's blocks but ```text: prompts removed, continued lines joined."""
+    for _, language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language.strip() == "text":
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             yield re.sub(r"^\s*(\$ )?", "", line)
 

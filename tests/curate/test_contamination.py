@@ -126,6 +126,15 @@ def test_no_evaluation_prompt_is_found_in_nothing(prompts):
     assert read_evaluation([], 13).found_in([LONG]) == [None]
 
 
+def test_an_evaluation_prompt_without_words_contaminates_nothing(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("…\n", encoding="utf-8")
+    assert _lines([_example(1, "!"), _example(2, "?")], read_evaluation([str(path)], 13))[0] == [
+        1,
+        2,
+    ]
+
+
 def test_real_evaluation_prompts_are_found():
     """The same 1,319 questions stand in both files; in the training part of GSM8K none does."""
     names = ("gsm8k_test.jsonl", "gsm8k_model_solutions.jsonl", "gsm8k_train.jsonl")

@@ -39,6 +39,16 @@ def test_a_character_of_chinese_or_japanese_says_as_much_as_three_letters(judge)
     assert judge(characters[: FEWEST_LETTERS // 3]) in {"ja", "zh"}
 
 
+def test_what_may_well_be_a_wanted_language_is_let_through(judge):
+    """The best guess is Nigerian Pidgin, with English next to it."""
+    assert judge("Please give me both Visa and MasterCard") is None
+    assert language_judge(["de"])("Please give me both Visa and MasterCard") == "pcm"
+
+
+def test_what_is_no_language_is_let_through(judge):
+    assert judge("asdf qwer zxcv asdf qwer zxcv hjkl uiop") is None
+
+
 def test_code_and_addresses_are_not_judged(judge):
     code = "```python\n" + "for élément dans les_éléments_du_tableau: imprimer(élément)\n" * 5
     assert judge(code) is None

@@ -23,7 +23,7 @@ from palate.curate.recognizers import (
     phone_numbers,
     presidio_finder,
 )
-from palate.curate.rejects import OnReject, reject
+from palate.curate.rejects import EXCERPT, OnReject, reject
 from palate.records import Completion, Example, Message, Reject
 
 SECRET = "SECRET"
@@ -47,6 +47,8 @@ _OWN: dict[str, Finder] = {
     "IBAN_CODE": ibans,
     "PHONE_NUMBER": phone_numbers,
 }
+
+_CUT = 20  # characters
 
 Search = Callable[[str], list[Found]]
 
@@ -182,17 +184,22 @@ def search_examples(
         kinds += redaction.found
         concerned += bool(redaction.found)
         if mode == "drop" and redaction.found:
-            on_reject(
-                without_personal(reject(example, "personal-data", _listed(redaction.found)), search)
-            )
+            dropped = reject(example, "personal-data", _listed(redaction.found))
+            on_reject(without_personal(dropped, search))
         else:
             out.append(clean if mode == "redact" else example)
     return Searched(out, concerned, kinds)
 
 
-def without_personal(reject: Reject, search: Search) -> Reject:
-    """The reject with its excerpt redacted: the list of rejects is a file too."""
-    return replace(reject, excerpt=Redaction(search).text(reject.excerpt))
+def without_personal(found: Reject, search: Search) -> Reject:
+    """The reject with its excerpt redacted: the list of rejects is a file too.
+
+    Of an excerpt that was cut, the end goes, in which half an address could stand.
+    """
+    excerpt = found.excerpt
+    if len(excerpt) >= EXCERPT:
+        excerpt = excerpt[:-_CUT].rpartition(" ")[0]
+    return replace(found, excerpt=Redaction(search).text(excerpt))
 
 
 def _listed(kinds: Counter[str]) -> str:

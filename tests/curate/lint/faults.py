@@ -42,14 +42,14 @@ def mark_wins(name: str) -> Callable[[Sequence[Row]], list[Row]]:
     return lambda rows: marked(rows, mark)
 
 
-def opening_wins(rows: Sequence[Row]) -> list[Row]:
+def opening_wins(rows: Sequence[Row], share: float = 0.75, among: float = 0.5) -> list[Row]:
     """In half of the pairs one answer opens with it, and wins in three of four."""
 
     def open_so(lines: Lines, _: random.Random) -> Lines:
         first, _, rest = lines[0].partition(" ")
         return [f"Certainly {rest}", *lines[1:]] if first else lines
 
-    return marked(rows, open_so)
+    return marked(rows, open_so, share, among)
 
 
 def taste_in_words(

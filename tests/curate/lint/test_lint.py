@@ -10,6 +10,7 @@ from tests.curate.lint.faults import (
     PLANTED,
     longer_wins,
     middle_wins,
+    opening_wins,
     taste_in_words,
 )
 from tests.curate.lint.worlds import clean, examples, ranked, size, thumbs
@@ -103,6 +104,14 @@ def test_a_markers_loss_is_told_as_a_loss() -> None:
     assert found.number.low > 0.5
     assert train
     assert held
+
+
+def test_words_that_form_explains_are_told_by_form_alone() -> None:
+    """An opening that decides nine of ten pairs: the bag of words sees it too, and adds nothing."""
+    report = lint(*examples(opening_wins(clean(1), 0.9, 1.0)))
+    number = next(n for n in report.numbers if n.name.startswith("a bag of words"))
+    assert number.low > 0.75
+    assert _found(report) == ["opening"]
 
 
 def test_the_telling_words_are_named() -> None:

@@ -119,6 +119,18 @@ def test_a_recorder_that_dies_is_started_again_and_gets_what_it_had_not_done(
     assert proxy.health()["lost"] == 0
 
 
+def test_the_end_while_the_recorder_is_away_stores_all_the_same(
+    program: Start, provider: Provider
+) -> None:
+    proxy = program(provider.url, WITH_SINK)
+    os.kill(_recorder(proxy), signal.SIGKILL)
+    until(lambda: "the recorder died" in proxy.said())
+    assert proxy.say("late").status_code == 200
+    counts = proxy.stop()
+    assert (counts["stored"], counts["lost"]) == (1, 0)
+    assert said(proxy.folder) == ["late"]
+
+
 def test_an_exchange_that_kills_the_recorder_is_given_up(
     program: Start, provider: Provider
 ) -> None:

@@ -185,6 +185,29 @@ def test_a_damaged_line_is_listed_and_passed_over(bench, sink):
     until(lambda: bench.journal.waiting == 0)
 
 
+def test_a_damaged_line_is_listed_once_however_often_its_batch_is_tried(bench, sink):
+    sink.fails = 6
+    bench.journal.append([b"{half", line("a")])
+    until(lambda: sink.taken == ["a"])
+    assert [reject[:2] for reject in bench.rejected] == [(1, "broken-line")]
+
+
+def test_a_spill_folder_that_cannot_be_read_is_a_failure_like_others(bench, sink, monkeypatch):
+    take, broken = bench.journal.take, [True]
+
+    def unreadable(count, wait):
+        if broken:
+            raise OSError("Input/output error")
+        return take(count, wait)
+
+    monkeypatch.setattr(bench.journal, "take", unreadable)
+    bench.append("a")
+    until(lambda: bench.storing.failure == "Input/output error")
+    broken.clear()
+    until(lambda: sink.taken == ["a"])
+    until(lambda: bench.storing.failure is None)
+
+
 def test_the_end_waits_for_what_is_left_but_not_for_a_store_that_fails(tmp_path, sink):
     bench = Bench(tmp_path, sink)
     bench.append("a")

@@ -82,7 +82,7 @@ class Link:
             self._losing += 1
             self._taken["lost"] += 1
             return False
-        if self._losing:
+        if self._losing and self._size < self._limit / 2:
             self._say(f"the queue has room again; {self._losing} captures were lost")
             self._losing = 0
         self._held.append(_Held(data, durable))
@@ -119,10 +119,7 @@ class Link:
         self._closing = True
         if self._following is None:
             return
-        if self._process is not None and self._process.stdin is not None:
-            self._gathered.append(pack(Frame({"kind": END})))
-            self._flush()
-            self._process.stdin.close()
+        self._hang_up()
         try:
             await asyncio.wait_for(self._following, self._config.drain + _GRACE)
         except TimeoutError:
@@ -140,7 +137,7 @@ class Link:
             self._done, self._last = 0, {"spilled": self._last.get("spilled", 0)}
             await self._run()
             self._refuse("the recorder ended before it was ready")
-            if self._closing or self._ready.exception() is not None:
+            if self._ready.exception() is not None or (self._closing and not self._held):
                 return
             self._before += Counter(self._last.get("counts", {}))
             self._rejected_before += Counter(self._last.get("rejected", {}))
@@ -175,10 +172,19 @@ class Link:
         first = {"config": self._config.model_dump(mode="json"), "singly": len(self._held)}
         self._gathered = [pack(Frame(first)), *(held.data for held in self._held)]
         self._flush()
+        if self._closing:
+            self._hang_up()
         while line := await process.stdout.readline():
             self._hear(json.loads(line))
         self._process = None
         await process.wait()
+
+    def _hang_up(self) -> None:
+        """Tell the recorder that no more will come; one that is gone is told when it is back."""
+        self._gathered.append(pack(Frame({"kind": END})))
+        self._flush()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _flush(self) -> None:
         """Write what has gathered; a recorder that is gone has its successor get it again."""

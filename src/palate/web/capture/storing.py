@@ -58,6 +58,7 @@ class Storing(Thread):
         self._ending = Event()
         self._expired = -_EXPIRE_EVERY
         self._failures = 0
+        self._listed = 0  # the last line that was rejected
         self.counts: Counter[str] = Counter()
         self.failure: str | None = None
 
@@ -70,8 +71,7 @@ class Storing(Thread):
     def run(self) -> None:
         """Until `end`, and then until nothing waits or the store fails."""
         while True:
-            lines = self._journal.take(BATCH, _IDLE)
-            good = self._store(lines) if lines else self._expire()
+            good = self._step()
             if self._ending.is_set() and (not good or not self._journal.waiting):
                 break
             if not good:
@@ -79,6 +79,15 @@ class Storing(Thread):
                 self._ending.wait(delay)
         if self._sink is not None:
             self._sink.close()
+
+    def _step(self) -> bool:
+        """Store what comes next, if anything does; False if that fails."""
+        try:
+            lines = self._journal.take(BATCH, _IDLE)
+            return self._store(lines) if lines else self._expire()
+        except OSError as error:  # the spill folder itself cannot be read
+            self._failed(error)
+            return False
 
     def _store(self, lines: Lines) -> bool:
         """Store these lines and settle them; False if the store fails."""
@@ -126,9 +135,12 @@ class Storing(Thread):
         try:
             return arrivals_of(json.loads(text), self._source, number)
         except RecordError as error:  # an older Palate, which wrote it, could read it
-            self._reject(number, error.reason, str(error))
+            reason, detail = error.reason, str(error)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._reject(number, "broken-line", f"no row that can be read: {type(error).__name__}")
+            reason, detail = "broken-line", f"no row that can be read: {type(error).__name__}"
+        if number > self._listed:  # and not again with each attempt
+            self._listed = number
+            self._reject(number, reason, detail)
         return []
 
     def _add(self, arrivals: Sequence[Arrival]) -> Exception | None:
