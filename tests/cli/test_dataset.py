@@ -38,7 +38,7 @@ def snapshot(folder: Path, numbers: range, heldout: float = 0.25) -> str:
 def stored(palate: Palate, tmp_path: Path) -> str:
     log = [
         {
-            "id": f"chatcmpl-{n}",
+            "id": f"chatcmpl-9xKq{n:04}",
             "messages": [{"role": "user", "content": f"Question {n // 2}?"}],
             "choices": [{"message": {"role": "assistant", "content": f"Answer {n}."}}],
             "feedback": "up" if n % 2 else "down",
@@ -65,7 +65,7 @@ def test_a_store_is_shown_searched_and_looked_into(palate: Palate, stored: str) 
     assert "[user] Question 1?" in shown
     assert "[assistant] Answer 3." in shown
     assert 'thumb: {"choice": 0, "label": true}' in shown
-    one = json.loads(palate("data", "show", stored, "openai:chatcmpl-3", "--json").stdout)
+    one = json.loads(palate("data", "show", stored, "openai:chatcmpl-9xKq0003", "--json").stdout)
     assert one["id"].startswith(key)
     assert one["signals"] == [{"kind": "thumb", "choice": 0, "label": True}]
     assert palate("data", "search", stored, "nowhere").stderr.startswith("nothing in")
@@ -76,9 +76,8 @@ def test_pairs_come_out_of_a_store(palate: Palate, stored: str, tmp_path: Path) 
     result = palate("data", "export", stored, "--to", "trl", "--out", out)
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(rows) == 4
-    assert rows[0]["chosen"][-1]["content"] == "Answer 1."
-    assert rows[0]["rejected"][-1]["content"] == "Answer 0."
+    answers = {tuple(row[side][-1]["content"] for side in ("chosen", "rejected")) for row in rows}
+    assert answers == {(f"Answer {n}.", f"Answer {n - 1}.") for n in (1, 3, 5, 7)}
     labelled = tmp_path / "labelled.jsonl"
     words = ("--shape", "labelled", "--out", labelled)
     assert palate("data", "export", stored, "--to", "trl", *words).exit_code == 0

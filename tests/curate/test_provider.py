@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,25 @@ def test_refusals(text):
 @pytest.mark.parametrize("text", [t for t in ANSWERS if "recommend" not in t] + NO_ERRORS + ERRORS)
 def test_answers_are_no_refusals(text):
     assert not is_refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sorry, " * 60,
+        "however but " * 60,
+        "as an ai assistant " * 40,
+        "thank you, i understand, sorry, but " * 20,
+        "i'm an ai, " * 60,
+        "connection error " + "x" * 560,
+        "openai" + ".a" * 290,
+    ],
+)
+def test_texts_that_almost_are_one_take_no_time(text):
+    begun = time.perf_counter()
+    assert not is_refusal(text)
+    assert not is_provider_error(text)
+    assert time.perf_counter() - begun < 1
 
 
 def _texts(name):

@@ -155,6 +155,7 @@ def test_words_before_a_weak_pattern_support_it(presidio):
     assert "US_SSN" in {one.kind for one in presidio(said)}
 
 
+@pytest.mark.slow
 def test_a_very_long_text_is_read(presidio):
     text = "word " * 210_000 + "anna@example.org"
     assert len(text) > 1_000_000  # spaCy's own limit
@@ -174,6 +175,7 @@ def test_nothing_asks_the_network(monkeypatch):
     assert _found(find, "write to anna@example.org") == ["anna@example.org"]
 
 
+@pytest.mark.slow
 def test_torch_stays_out():
     program = (
         "import sys\n"

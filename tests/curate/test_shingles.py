@@ -212,6 +212,7 @@ def test_the_frame_is_left_out_of_first_texts():
     assert _sets(framed)[0][0] < _sets(whole)[0][0]
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     code = (
         "from palate.curate.shingles import sketch\n"

@@ -197,3 +197,22 @@ def test_a_score_of_a_trace_is_that_of_its_one_answer() -> None:
     assert [found_one.signals for found_one in found] == [(about_x,), (), ()]
     assert [(r.line, r.reason) for r in rejects] == [(7, "no-such-answer")]
     assert "langfuse:trace/y, of which there are 2 answers" in rejects[0].detail
+
+
+def test_a_file_that_ranks_and_scores_gives_its_pair_alone() -> None:
+    signals = (
+        said("vote", choice=0, over=1, name="file"),
+        said("score", score=0.1),
+        said("score", score=0.9, choice=1),
+    )
+    example = answered("a", "b")
+    plain, ranked = settled(example, *signals[1:]), settled(example, *signals)
+    assert [c.score for c in plain[0].completions] == [0.1, 0.9]
+    assert [one.verdict for one in ranked if one.verdict] == [Verdict(0, 1, "file")]
+
+
+def test_scores_without_a_name_go_with_the_one_that_has_one() -> None:
+    signals = (said("score", score=1.0), said("score", score=0.5, name="help"))
+    for chosen in (None, "help"):
+        (found,) = settled(answered("a"), *signals, score=chosen)
+        assert found.completions[0].score == 0.75

@@ -50,7 +50,6 @@ def test_the_fixture():
                 "kind": "thumb",
                 "choice": 0,
                 "label": False,
-                "by": "API",
                 "comment": "did not look",
             }
         ],
@@ -63,7 +62,7 @@ def test_the_fixture():
                 "edit": [{"role": "assistant", "content": "Yes: 5 a day, or 20 a week."}],
             }
         ],
-        [{"kind": "thumb", "choice": 0, "label": True, "by": "API"}],
+        [{"kind": "thumb", "choice": 0, "label": True}],
     ]
     assert [found[line][0].record.about for line in (6, 7, 8)] == [
         (FIRST,),

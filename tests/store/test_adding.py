@@ -131,3 +131,39 @@ def test_the_order_of_reading_is_that_of_time_whatever_came_first(store: Store) 
     added(store, *reversed(rows))
     asked = [one.example.prompt[0].content for one in stored(store)]
     assert asked == ["0?", "1?", "2?", "3?"]
+
+
+def test_users_tell_apart_what_was_said_to_both(store: Store) -> None:
+    rows = [
+        chat("a?", "yes", user="ann", ids=("openai:1",)),
+        chat("a?", "yes", user="bob", line=2),
+        chat("a?", "yes", user="carl", ids=("langfuse:trace/7",), line=3),
+        chat("a?", "yes", user="bob", line=4),
+        chat("a?", "yes", line=5),
+    ]
+    total = added(store, *rows)
+    assert (total.new, total.known) == (3, 2)
+    assert sorted(one.user or "" for one in stored(store)) == ["ann", "bob", "carl"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_later_export_takes_back_what_an_earlier_one_said(store: Store, together: bool) -> None:
+    said = [None, True, False]
+    rows = [chat("a?", "yes", ids=("openai:1",), label=label, line=7) for label in said]
+    if together:
+        added(store, *rows)
+    else:
+        for row in rows:
+            added(store, row)
+    assert counts(store)["thumb"] == 1
+    (one,) = stored(store)
+    assert [s.label for s in one.signals] == [False]
+
+
+def test_a_persons_changes_of_mind_are_kept_in_their_order(store: Store) -> None:
+    added(store, chat("a?", "yes", ids=("openai:1",)))
+    for line, label in enumerate((True, False, True)):
+        time = f"2026-01-0{line + 1}"
+        added(store, signal("openai:1", "thumb", label=label, by="ann", line=line, time=time))
+    (one,) = stored(store)
+    assert [s.label for s in one.signals] == [True, False, True]

@@ -166,3 +166,66 @@ def test_the_command(store: Store, place: str, tmp_path: Path) -> None:
     assert (len(body["interactions"]), body["events"]) == (2, 2)
     assert list(body["snapshots"]) == [str(tmp_path / "snap")]
     assert body["runs"] == [str(tmp_path / "runs" / "r")]
+
+
+def test_what_an_editor_wrote_is_found_in_snapshots(
+    store: Store, place: str, tmp_path: Path
+) -> None:
+    for i in range(8):
+        store.add([chat(f"{i}?", "a", ids=(f"o:{i}",), user="eve", line=i)], "log")
+        edit = (Message("assistant", f"better {i}"),)
+        store.add([signal(f"o:{i}", "edit", edit=edit, by=f"editor{i}", line=i)], "edits")
+    config, made = prepared(place)
+    freeze(tmp_path / "snap", made, config, "snapshot")
+    erased = erase_user(store, "editor1")
+    assert (erased.interactions, erased.events) == ((), 1)
+    assert [one.examples for one in holders(store, erased)] == [1]
+
+
+def test_rows_that_a_snapshot_left_out_are_emptied(
+    store: Store, place: str, tmp_path: Path
+) -> None:
+    pairs(store)
+    store.add([chat(SECRET, "a", ids=("o:s",), user="ann", label=True, line=99)], "log")
+    config, made = prepared(place)
+    freeze(tmp_path / "snap", made, config, "snapshot")
+    assert SECRET in (tmp_path / "snap" / "rejects.jsonl").read_text()
+    erased = erase_user(store, "ann")
+    (holder,) = holders(store, erased)
+    assert (holder.examples, holder.rejects) == (0, 1)
+    fresh = clean(store, holder, erased)
+    assert SECRET not in (tmp_path / "snap" / "rejects.jsonl").read_text()
+    assert fresh.funnel == made.funnel.to_dict(), "what was counted then"
+    assert holders(store, erased) == []
+
+
+def test_a_user_whom_a_later_export_names(store: Store) -> None:
+    store.add([chat(SECRET, "a", ids=("o:1",))], "first")
+    later = chat(SECRET, "a", ids=("o:1",), user="ann")
+    store.add([later, chat("b?", "b", ids=("o:2",)), chat("b?", "b", user="ann")], "second")
+    assert len(erase_user(store, "ann").interactions) == 2
+    assert SECRET not in everything(store)
+
+
+def test_what_is_said_of_a_tombstone_under_another_name(store: Store) -> None:
+    correction = signal("l:1", "edit", edit=(Message("assistant", SECRET),), comment=SECRET)
+    again = chat(SECRET, "a", ids=("l:1",), line=2)
+    store.add([chat(SECRET, "a", ids=("o:1",))], "log")
+    erase(store, [find(store, "o:1").id])
+    store.add([correction], "early")
+    assert counts(store)["waiting"] == 1
+    assert store.add([again], "again").erased == 1
+    late = signal("l:1", "thumb", label=True, comment=SECRET, line=3)
+    assert store.add([late], "late").erased == 1
+    assert SECRET not in everything(store)
+    assert counts(store) == {"interactions": 0, "erased": 1}
+
+
+def test_what_waits_for_the_trace_of_an_erased_answer(store: Store) -> None:
+    store.add([chat(SECRET, "a", ids=("o:1",), tags={"trace_id": "t42"}, user="ann")], "log")
+    correction = (Message("assistant", SECRET),)
+    store.add([signal("langfuse:trace/t42", "edit", edit=correction, comment=SECRET)], "scores")
+    store.add([signal("langfuse:trace/t43", "thumb", label=True)], "scores")
+    assert erase_user(store, "ann").events == 1
+    assert SECRET not in everything(store)
+    assert counts(store) == {"interactions": 0, "erased": 1, "waiting": 1}

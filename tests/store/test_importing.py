@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from palate import __version__
 from palate.ingest import IngestError
 from palate.records import Reject
 from palate.store import importing
@@ -58,7 +59,12 @@ def test_every_row_is_accounted_for(store: Store, tmp_path: Path) -> None:
     (source,) = sources(store)
     assert (source.name, source.summary) == (
         str(file),
-        {"rows": 5, "rejected": dict(summary.rejected)},
+        {
+            "rows": 5,
+            "rejected": dict(summary.rejected),
+            "format": "auto",
+            "version": __version__,
+        },
     )
     times = [one.example.provenance[0].time for one in stored(store)]
     assert times == ["2023-11-14T22:13:21+00:00", "2023-11-14T22:13:23+00:00"]

@@ -99,7 +99,7 @@ def test_one_is_found_by_its_id_its_beginning_and_its_names(store: Store) -> Non
     assert find(store, two.id).example.prompt[0].content == "b?"
     with pytest.raises(ValueError, match="no interaction begins with 'zz'"):
         find(store, "zz")
-    with pytest.raises(ValueError, match="several interactions begin with ''"):
+    with pytest.raises(ValueError, match="cannot be empty"):
         find(store, "")
     with pytest.raises(ValueError, match="no interaction begins with '%'"):
         find(store, "%")
@@ -119,5 +119,8 @@ def test_search_reads_text_as_people_write_it(store: Store) -> None:
     assert hits('said "WAIT\nhere"') == ["Where is my “order”?"]
     assert hits("100%") == ["100% sure?"]
     assert hits("größe") == ["100% sure?"]
+    assert hits("GRÖSSE") == []
+    assert hits("GRÖßE") == ["100% sure?"], "whatever the case, also beyond English"
+    assert hits("assistant") == [], "the JSON's own words are not the text's"
     assert hits("sure") == ["100 sure?", "100% sure?"], "the latest first"
     assert len(search(store, "e", 2)) == 2

@@ -14,7 +14,7 @@ from palate.progress import reporter_for
 def run_delete(db: str, user: str | None, ids: Sequence[str], *, sure: bool, as_json: bool) -> None:
     """Erase a user's interactions, or those named; then clean snapshots, and name the runs."""
     from palate.store.database import Store
-    from palate.store.erasing import erase, erase_user
+    from palate.store.erasing import erase, erase_user, everything_erased
     from palate.store.ledger import clean, holders
     from palate.store.reading import find
 
@@ -26,13 +26,16 @@ def run_delete(db: str, user: str | None, ids: Sequence[str], *, sure: bool, as_
         if not sure and not typer.confirm(f"Erase {what} from {store.name}, for good?", err=True):
             raise ConfigError("nothing was erased")
         erased = erase_user(store, user) if user is not None else erase(store, keys)
-        found = holders(store, erased)
+        gone = everything_erased(store)  # also what an earlier deletion could not clean
+        found = holders(store, gone)
         cleaned = {
-            str(one.folder): clean(store, one, erased).content_hash
+            str(one.folder): clean(store, one, gone).content_hash
             for one in found
-            if one.kind == "snapshot" and one.examples
+            if one.kind == "snapshot" and (one.examples or one.rejects)
         }
-    runs = [str(one.folder.parent) for one in found if one.kind == "run" and one.examples]
+    of_runs = [one for one in found if one.kind == "run"]
+    runs = [str(one.folder.parent) for one in of_runs if one.examples]
+    listing = [str(one.folder.parent) for one in of_runs if one.rejects and not one.examples]
     unread = {str(one.folder): one.problem for one in found if one.examples is None}
     if as_json:
         body = {
@@ -40,6 +43,7 @@ def run_delete(db: str, user: str | None, ids: Sequence[str], *, sure: bool, as_
             "events": erased.events,
             "snapshots": cleaned,
             "runs": runs,
+            "listing": listing,
             "unreadable": unread,
         }
         typer.echo(json.dumps(body, ensure_ascii=False))
@@ -53,5 +57,7 @@ def run_delete(db: str, user: str | None, ids: Sequence[str], *, sure: bool, as_
             f"run {run} has learned from them: its data, its samples and its weights know them; "
             "delete it, and train anew"
         )
+    for run in listing:
+        say.note(f"run {run} quotes them among the rows that it left out: delete the run")
     for folder, problem in unread.items():
         say.note(f"! {folder} could not be looked into: {problem}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from palate.config import FilterConfig
 from palate.curate.filters import Check, apply_filters
 from palate.curate.funnel import Funnel
 from palate.curate.rejects import OnReject
 from palate.records import Example, Reject
+
+if TYPE_CHECKING:
+    from palate.curate.personal import Search
 
 Examples = Sequence[Example]
 Step = Callable[[Examples, OnReject], tuple[list[Example], str]]
@@ -40,8 +44,9 @@ def run_filters(
     Raises `ValueError` for a setting that names something unknown or needs what is not installed,
     and `IngestError` for evaluation prompts that cannot be read; both before anything is dropped.
     """
-    steps = list(_steps(settings, check))
-    clean = reject_cleaner(settings)
+    search = _search(settings)
+    steps = list(_steps(settings, check, search))
+    clean = reject_cleaner(settings, search)
     left = list(examples)
     for name, step in steps:
         dropped: Counter[str] = Counter()
@@ -56,17 +61,31 @@ def run_filters(
     return left
 
 
-def reject_cleaner(settings: FilterConfig) -> Callable[[Reject], Reject]:
+def reject_cleaner(
+    settings: FilterConfig, search: Search | None = None
+) -> Callable[[Reject], Reject]:
     """What takes personal data out of a reject's excerpt, where the settings ask for that."""
     if settings.personal not in {"drop", "redact"}:
         return lambda found: found
-    from palate.curate.personal import KINDS, personal_search, without_personal
+    from palate.curate.personal import without_personal
 
-    search = personal_search(settings.personal_kinds or KINDS)
-    return lambda found: without_personal(found, search)
+    finds = search or _search(settings)
+    assert finds is not None, "drop and redact search"
+    return lambda found: without_personal(found, finds)
 
 
-def _steps(settings: FilterConfig, check: Check | None) -> Iterator[tuple[str, Step]]:
+def _search(settings: FilterConfig) -> Search | None:
+    """The search for personal data, which takes a second to be made."""
+    if settings.personal == "keep":
+        return None
+    from palate.curate.personal import KINDS, personal_search
+
+    return personal_search(settings.personal_kinds or KINDS)
+
+
+def _steps(
+    settings: FilterConfig, check: Check | None, search: Search | None
+) -> Iterator[tuple[str, Step]]:
     from palate.curate.provider import drop_provider_errors, drop_refusals
 
     if settings.provider_errors == "drop":
@@ -78,8 +97,8 @@ def _steps(settings: FilterConfig, check: Check | None) -> Iterator[tuple[str, S
 
         judge = language_judge(settings.languages)
         yield "language", _only_dropping(lambda e, on: drop_other_languages(e, on, judge))
-    if settings.personal != "keep":
-        yield "personal", _personal(settings)
+    if search is not None:
+        yield "personal", _personal(settings, search)
     keep = {
         "keep_truncated": settings.truncated == "keep",
         "keep_errors": settings.provider_errors == "keep",
@@ -101,10 +120,8 @@ def _only_dropping(drop: Callable[[Examples, OnReject], list[Example]]) -> Step:
     return lambda examples, on_reject: (drop(examples, on_reject), "")
 
 
-def _personal(settings: FilterConfig) -> Step:
-    from palate.curate.personal import KINDS, personal_search, search_examples
-
-    search = personal_search(settings.personal_kinds or KINDS)
+def _personal(settings: FilterConfig, search: Search) -> Step:
+    from palate.curate.personal import search_examples
 
     def step(examples: Examples, on_reject: OnReject) -> tuple[list[Example], str]:
         done = search_examples(examples, on_reject, search, settings.personal)

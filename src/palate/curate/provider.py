@@ -59,19 +59,22 @@ _DO = (
     "continue|engage|participate|discuss|support|recommend|create|generate|write|produce|"
     "translate|do (?:that|this|so)|process)"
 )
-_BEFORE = (
-    r"(?:(?:i(?:['’]m| am) (?:\w+ )?sorry|sorry|i apologi[sz]e|(?:my )?apologies|unfortunately|"
-    r"however|but|i understand[^.!\n]{0,100}|thank you[^.!\n]{0,100}|"
+# What may come before it; tried one after another, because a repeated choice of these would take
+# exponential time over a text that almost refuses.
+_OPENING = re.compile(
+    r"(?:i(?:['’]m| am) (?:\w+ )?sorry|sorry|i apologi[sz]e|(?:my )?apologies|unfortunately|"
+    r"however|but|and|(?:i understand|thank you)[^.!\n]{0,100}?(?=,? (?:but|however)\b|[.!])|"
     r"as an? [^.,\n]{0,40}\b(?:ai|assistant|language model)\b[^.,\n]{0,40}|"
     r"i(?:['’]m| am) (?:just |only )?an? [^.,\n]{0,40}\b(?:ai|language model)\b[^.,\n]{0,40})"
-    r"(?:[\s,.;:!–—-]+(?:but|and|however)?[\s,]*))*"
+    r"[\s,.;:!–—-]+",
+    re.IGNORECASE,
 )
 _REFUSAL = re.compile(
     "|".join(
         (
-            rf"{_BEFORE}i ?(?:really |simply )?{_NOT},? (?:\w+ly )?{_DO}\b(?! but\b)",
-            rf"{_BEFORE}i ?must (?:respectfully )?decline\b",
-            rf"{_BEFORE}i (?:do not|don['’]t) feel comfortable \w+ing\b",
+            rf"i ?(?:really |simply )?{_NOT},? (?:\w+ly )?{_DO}\b(?! but\b)",
+            r"i ?must (?:respectfully )?decline\b",
+            r"i (?:do not|don['’]t) feel comfortable \w+ing\b",
             r"(?:es )?tut mir leid[^.\n]{0,40}\bich kann\b[^.\n]{0,80}\bnicht\b",
             r"(?:je suis )?désolée?[^.\n]{0,40}\bje ne peux pas\b",
             r"lo siento[^.\n]{0,40}\bno puedo\b",
@@ -103,7 +106,13 @@ def _is_error_object(said: str) -> bool:
 
 def is_refusal(text: str) -> bool:
     """Whether an answer begins by refusing, in English, German, French or Spanish."""
-    return _REFUSAL.match(text.strip()[:REFUSED_WITHIN]) is not None
+    said, at = text.strip()[:REFUSED_WITHIN], 0
+    while _REFUSAL.match(said, at) is None:
+        opening = _OPENING.match(said, at)
+        if opening is None:
+            return False
+        at = opening.end()
+    return True
 
 
 def drop_provider_errors(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:

@@ -121,7 +121,7 @@ def settle(
 
 def _settle(judged: Judged, score: str | None, on_reject: OnReject) -> list[Example]:
     example = judged.example
-    signals = [s for s in judged.signals if s.kind != "score" or s.name == score]
+    signals = [s for s in judged.signals if s.kind != "score" or s.name in {None, score}]
     if not signals:
         return [example]
     every = [*own_signals(example), *_last_words(signals)]
@@ -136,7 +136,8 @@ def _settle(judged: Judged, score: str | None, on_reject: OnReject) -> list[Exam
     )
     plain = _with_rows(replace(example, completions=completions, verdict=None), fitting)
     made = [*_votes(plain, fitting, on_reject), *_edits(plain, fitting)]
-    told = any(c.label is not None or c.score is not None for c in completions)
+    told = any(c.label is not None for c in completions)
+    told |= example.verdict is None and any(c.score is not None for c in completions)
     return [*made, plain] if told or not made else made
 
 
@@ -187,10 +188,10 @@ def _edits(example: Example, signals: Sequence[Signal]) -> Iterator[Example]:
 
 def _last_words(signals: Sequence[Signal]) -> list[Signal]:
     """Without what the same person said before about the same answer."""
-    last: dict[object, Signal] = {}
+    last: dict[object, Signal] = {}  # votes on the same two answers are about the same
     for number, signal in enumerate(signals):
-        choice = None if signal.kind == "vote" else signal.choice
-        about = (signal.by, signal.kind, signal.name, choice)
+        places = {signal.choice, signal.over} if signal.kind == "vote" else {signal.choice}
+        about = (signal.by, signal.kind, signal.name, frozenset(places))
         key = (number,) if signal.by is None else about
         last.pop(key, None)
         last[key] = signal
@@ -198,7 +199,8 @@ def _last_words(signals: Sequence[Signal]) -> list[Signal]:
 
 
 def _score_name(judged: Sequence[Judged], wanted: str | None) -> str | None:
-    names = Counter(s.name for one in judged for s in one.signals if s.kind == "score")
+    scores = (s.name for one in judged for s in one.signals if s.kind == "score")
+    names = Counter(name for name in scores if name is not None)
     listed = ", ".join(f"{name} {count}" for name, count in names.most_common(MOST_NAMES))
     if wanted is not None:
         if names and wanted not in names:

@@ -120,7 +120,9 @@ def _score(row: dict[str, Any]) -> Signal:
     if not about:
         raise RecordError("unread-feedback", "the score is about no observation and no trace")
     kind, name = _get(row, "dataType"), need_text(row, "name")
-    author, comment = _get(row, "authorUserId") or row.get("source"), row.get("comment")
+    # "API" and "ANNOTATION" stand for many people; an evaluator is one voice.
+    evaluator = row.get("source") if row.get("source") == "EVAL" else None
+    author, comment = _get(row, "authorUserId") or evaluator, row.get("comment")
     by = author if isinstance(author, str) else None
     comment = comment if isinstance(comment, str) else None
     if kind == "CORRECTION":

@@ -1,18 +1,19 @@
 """Rows into the store, each interaction once.
 
 Two rows are the same interaction if they share an id (``openai:chatcmpl-…``); or if the same was
-said in both, and no kind of id tells them apart: one has none, or they have ids of different
-namespaces. So an export without ids, or of another logger, adds nothing to what is there, and two
-users who asked and got the same, each under an id, stay two.
+said in both, and neither two users nor a kind of id tell them apart: one has none, or they have
+ids of different namespaces. So an export without ids, or of another logger, adds nothing to what is
+there, and two users who asked and got the same stay two.
 
 An event's id follows from what it says: of an interaction with ids, an answer has one thumb from
-its own row, whichever export tells it; without ids each row is a voice of its own.
+its own row, whichever export tells it, and a later export's word takes the place of an earlier
+one's; without ids each row is a voice of its own.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -53,11 +54,13 @@ class _Batch:
     contents: dict[str, list[str]]
     spaces: dict[str, set[str]]
     erased: set[str]
+    users: dict[str, str | None]
     interactions: list[dict[str, Any]] = field(default_factory=list)
     sightings: list[dict[str, Any]] = field(default_factory=list)
     named: list[dict[str, str]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     awaited: list[dict[str, str]] = field(default_factory=list)
+    owned: dict[str, str] = field(default_factory=dict)
     added: Added = field(default_factory=Added)
 
 
@@ -77,11 +80,14 @@ def add_rows(store: Store, rows: Sequence[Row], source: int) -> Added:
         ):
             if values:
                 connection.execute(store.upsert(table), values)
+        _set_owners(connection, batch.owned)
         batch.added.events += _write_events(store, connection, batch.events)
         if batch.awaited:
             connection.execute(store.upsert(AWAITED), batch.awaited)
         batch.added.waiting = len({one["event"] for one in batch.awaited})
-        _join_waiting(connection, [one["name"] for one in batch.named])
+        emptied = _join_waiting(connection, [one["name"] for one in batch.named], batch.erased)
+    if emptied:
+        store.settle()
     return batch.added
 
 
@@ -95,23 +101,25 @@ def _look_up(connection: sa.Connection, rows: Sequence[Row], source: int) -> _Ba
     names = dict(_found(connection, NAME, NAME.c.name, wanted))
     contents: dict[str, list[str]] = defaultdict(list)
     erased: set[str] = set()
+    users: dict[str, str | None] = {}
     said = {row.content for row in rows if row.content is not None}
-    columns = (INTERACTION.c.id, INTERACTION.c.content, INTERACTION.c.erased)
-    for key, content, when in _found(connection, columns, INTERACTION.c.content, said):
+    kept = INTERACTION.c
+    columns = (kept.id, kept.content, kept.erased, kept.user_id)
+    found = list(_found(connection, columns, kept.content, said))
+    for key, content, _, _ in found:
         contents[content].append(key)
-        if when is not None:
-            erased.add(key)
     met = {*names.values()} - {key for keys in contents.values() for key in keys}
-    for key, _, when in _found(connection, columns, INTERACTION.c.id, met):
+    for key, _, when, user in chain(found, _found(connection, columns, kept.id, met)):
         if when is not None:
             erased.add(key)
+        users[key] = user
     spaces: dict[str, set[str]] = defaultdict(set)
     alike = [key for keys in contents.values() for key in keys]
     for name, key in _found(connection, NAME, NAME.c.interaction, alike):
         spaces[key].add(_space(name))
     for values in contents.values():
         values.sort()
-    return _Batch(source, names, contents, spaces, erased)
+    return _Batch(source, names, contents, spaces, erased, users)
 
 
 def _found(
@@ -133,23 +141,27 @@ def _take_interaction(batch: _Batch, row: Row) -> None:
     key = _known(batch, row)
     where = {"source": batch.source, "line": row.line, "time": row.time, "hash": row.hash}
     if key is None:
-        key = short_hash(row.ids[0] if row.ids else row.content)
+        key = short_hash(_identity(batch, row))
         batch.interactions.append(
             {"id": key, "content": row.content, "body": row.body, "user_id": row.user, **where}
         )
         batch.contents.setdefault(row.content, []).append(key)
+        batch.users[key] = row.user
         batch.added.new += 1
     elif key in batch.erased:
         batch.added.erased += 1
-        return
     else:
         batch.sightings.append({"interaction": key, **where})
         batch.added.known += 1
-    for name in row.ids:
+        if row.user is not None and batch.users.get(key) is None:
+            batch.users[key] = batch.owned[key] = row.user
+    for name in row.ids:  # a tombstone's too: what is said under this name is dropped with it
         batch.spaces.setdefault(key, set()).add(_space(name))
         if name not in batch.names:
             batch.names[name] = key
             batch.named.append({"name": name, "interaction": key})
+    if key in batch.erased:
+        return
     for event in row.events:
         batch.events.append(_event(batch, row, event, key))
 
@@ -161,9 +173,20 @@ def _known(batch: _Batch, row: Row) -> str | None:
             return batch.names[name]
     mine = {_space(name) for name in row.ids}
     for key in batch.contents.get(row.content or "", ()):
-        if not mine & batch.spaces.get(key, set()):
+        owner = batch.users.get(key)
+        strangers = owner is not None and row.user is not None and owner != row.user
+        if not strangers and not mine & batch.spaces.get(key, set()):
             return key
     return None
+
+
+def _identity(batch: _Batch, row: Row) -> str:
+    """What a new interaction's id is the hash of: its first id; else what was said, and to whom."""
+    if row.ids:
+        return row.ids[0]
+    assert row.content is not None
+    alone = not batch.contents.get(row.content)
+    return row.content if alone or row.user is None else f"{row.content} {row.user}"
 
 
 def _space(name: str) -> str:
@@ -186,10 +209,12 @@ def _take_signal(batch: _Batch, row: Row) -> None:
 
 
 def _event(batch: _Batch, row: Row, event: EventRow, key: str | None) -> dict[str, Any]:
-    kind, said, by, time = event
-    # A voice of its own names what it speaks about, whether that is known yet or not.
+    kind, said, by, time, slot = event
+    # A voice of its own names what it speaks about, whether that is known yet or not. The row of
+    # the interaction itself has one word on each thing, which its next export may change.
     about = row.voice or key or row.about[0]
-    identity = short_hash("\x00".join((about, kind, said, by or "")))
+    word = slot if row.voice is None else said
+    identity = short_hash("\x00".join((about, kind, word, by or "")))
     return {
         "id": identity,
         "interaction": key,
@@ -207,21 +232,50 @@ def _write_events(store: Store, connection: sa.Connection, events: list[dict[str
     """Insert those that are not there yet; how many that were."""
     if not events:
         return 0
-    ids = {event["id"] for event in events}
-    there = {found[0] for found in _found(connection, (EVENT.c.id,), EVENT.c.id, ids)}
-    fresh = {event["id"]: event for event in events if event["id"] not in there}
+    last = {event["id"]: event for event in events}
+    columns = (EVENT.c.id, EVENT.c.said, EVENT.c.erased)
+    there = {key: (said, gone) for key, said, gone in _found(connection, columns, EVENT.c.id, last)}
+    fresh = [event for key, event in last.items() if key not in there]
     if fresh:
-        connection.execute(store.upsert(EVENT), list(fresh.values()))
-    return len(fresh)
+        connection.execute(store.upsert(EVENT), fresh)
+    changed = [
+        {"key": key, "now_said": event["said"], "at": event["line"], "of": event["source"]}
+        for key, event in last.items()
+        if key in there and there[key] != (event["said"], None) and there[key][1] is None
+    ]
+    if changed:
+        connection.execute(
+            sa.update(EVENT)
+            .where(EVENT.c.id == sa.bindparam("key"))
+            .values(
+                said=sa.bindparam("now_said"), line=sa.bindparam("at"), source=sa.bindparam("of")
+            ),
+            changed,
+        )
+    return len(fresh) + len(changed)
 
 
-def _join_waiting(connection: sa.Connection, names: Sequence[str]) -> None:
-    """Give the events that waited for these names their interaction."""
+def _set_owners(connection: sa.Connection, owned: Mapping[str, str]) -> None:
+    """Note whose the interactions are that an earlier row, without a user, had brought."""
+    if owned:
+        connection.execute(
+            sa.update(INTERACTION)
+            .where(INTERACTION.c.id == sa.bindparam("key"), INTERACTION.c.user_id.is_(None))
+            .values(user_id=sa.bindparam("user")),
+            [{"key": key, "user": user} for key, user in sorted(owned.items())],
+        )
+
+
+def _join_waiting(connection: sa.Connection, names: Sequence[str], erased: Collection[str]) -> bool:
+    """Give the events that waited for these names their interaction; whether any was emptied.
+
+    What was said of an erased interaction is erased with it.
+    """
     if not names or not connection.execute(sa.select(AWAITED.c.name).limit(1)).first():
-        return
+        return False
     awaited = list(_found(connection, AWAITED, AWAITED.c.name, names))
     if not awaited:
-        return
+        return False
     homes = dict(_found(connection, NAME, NAME.c.name, {name for name, _ in awaited}))
     connection.execute(
         sa.update(EVENT)
@@ -229,8 +283,17 @@ def _join_waiting(connection: sa.Connection, names: Sequence[str]) -> None:
         .values(interaction=sa.bindparam("home")),
         [{"event": event, "home": homes[name]} for name, event in awaited],
     )
+    gone = [{"event": event} for name, event in awaited if homes[name] in erased]
+    if gone:
+        connection.execute(
+            sa.update(EVENT)
+            .where(EVENT.c.id == sa.bindparam("event"))
+            .values(said=None, by_whom=None, erased=now()),
+            gone,
+        )
     joined = {event for _, event in awaited}
     connection.execute(
         sa.delete(AWAITED).where(AWAITED.c.event == sa.bindparam("event")),
         [{"event": event} for event in sorted(joined)],
     )
+    return bool(gone)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from palate.records import Arrival
 from palate.store.migrations import VERSION, migrate, version_of
@@ -120,7 +120,7 @@ class Store:
         """A failure of the database as one line."""
         try:
             yield
-        except OperationalError as error:
+        except (OperationalError, DataError) as error:
             raise StoreError(f"the store {self.name} failed: {_cause(error)}") from error
 
     def add(self, arrivals: Sequence[Arrival], source_name: str) -> Added:
@@ -138,6 +138,12 @@ class Store:
 
         return len(expire(self, days).interactions)
 
+    def settle(self) -> None:
+        """Empty SQLite's write-ahead log, which still holds pages as they were."""
+        if self.is_sqlite:
+            with self.translated(), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def upsert(self, table: sa.Table) -> Any:
         """An insert into `table` that leaves rows with the same key as they are."""
         from sqlalchemy.dialects import postgresql, sqlite
@@ -149,9 +155,22 @@ class Store:
 def _url(place: str) -> tuple[sa.URL, str]:
     """The URL for SQLAlchemy, and a name without password for people."""
     if not _URL.match(place):
+        if "://" in place:
+            raise StoreError(
+                f"{place.partition('://')[0]} is no store: name a file, or a URL that begins with "
+                "sqlite:/// or postgresql://"
+            )
         path = Path(place).expanduser()
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder: name a file in it, {path / DEFAULT}")
         return sa.URL.create("sqlite", database=str(path)), str(path)
-    url = sa.make_url(place)
+    try:
+        url = sa.make_url(place)
+    except (ValueError, sa.exc.ArgumentError):
+        hidden = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", place)
+        raise StoreError(
+            f"{hidden} is not a URL of a database: postgresql://USER@HOST:PORT/DATABASE"
+        ) from None
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
     name = url.database if url.drivername.startswith("sqlite") else None
@@ -183,9 +202,15 @@ def _sqlite(file: Path) -> Any:
             "secure_delete = ON",  # what is erased is overwritten, not only unlinked
         ):
             connection.execute(f"PRAGMA {setting}")
+        # SQLite's own knows the letters of English only.
+        connection.create_function("lower", 1, _lower, deterministic=True)
         return connection
 
     return connect
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _cause(error: DBAPIError) -> str:
@@ -196,6 +221,7 @@ def _cause(error: DBAPIError) -> str:
         "disk is full": "free some space and try again",
         "readonly": "it cannot be written: check its permissions",
         "unable to open": "check that its folder is there and can be written",
+        "resolve host": "check the address",
         "onnection refused": "is the server running, and is the address right?",
         "password": "check user and password (PGPASSWORD, or ~/.pgpass)",
     }

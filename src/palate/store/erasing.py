@@ -1,16 +1,17 @@
 """Deletion: content is erased, a tombstone stays, and what held it is named.
 
-A tombstone keeps the id, the hash of the content and the names, so that the same row, imported
-again, stays deleted. SQLite overwrites what it frees (`secure_delete`), and the write-ahead log
-is emptied; PostgreSQL frees the space at its next vacuum.
+A tombstone keeps the id, the names and the hashes of content and rows, so that the same row,
+imported again, stays deleted, and what else holds it is found. SQLite overwrites what it frees
+(`secure_delete`), and its write-ahead log is emptied; PostgreSQL frees the space at a vacuum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import sqlalchemy as sa
 
 from palate.store.adding import now
@@ -40,11 +41,17 @@ def erase_user(store: Store, user: str) -> Erased:
         keys = _keys(connection, INTERACTION.c.user_id == user)
         erased = _erase(connection, keys)
         mine = EVENT.c.by_whom == user, EVENT.c.erased.is_(None)
+        rows = _rows_of(connection, EVENT, *mine)
         said = connection.execute(
             sa.update(EVENT).where(*mine).values(said=None, by_whom=None, erased=now())
         ).rowcount
-    _settle(store)
-    return replace(erased, events=erased.events + said)
+    store.settle()
+    return Erased(
+        erased.interactions,
+        erased.hashes | _hashes(rows),
+        erased.places | _places(rows),
+        erased.events + said,
+    )
 
 
 def erase(store: Store, keys: Sequence[str]) -> Erased:
@@ -54,7 +61,7 @@ def erase(store: Store, keys: Sequence[str]) -> Erased:
         for part in _parts(keys):
             there += _keys(connection, INTERACTION.c.id.in_(part))
         erased = _erase(connection, there)
-    _settle(store)
+    store.settle()
     return erased
 
 
@@ -65,8 +72,19 @@ def expire(store: Store, days: float) -> Erased:
         dated = INTERACTION.c.time.like("____-__-__T%"), INTERACTION.c.time < before
         erased = _erase(connection, _keys(connection, sa.and_(*dated)))
     if erased.interactions:
-        _settle(store)
+        store.settle()
     return erased
+
+
+def everything_erased(store: Store) -> Erased:
+    """All that was ever erased: what holds it is found again, where cleaning was cut short."""
+    with store.reading() as connection:
+        gone = sa.select(INTERACTION.c.id).where(INTERACTION.c.erased.is_not(None))
+        rows = _rows_of(connection, INTERACTION, INTERACTION.c.erased.is_not(None))
+        rows |= _rows_of(connection, SIGHTING, SIGHTING.c.interaction.in_(gone))
+        rows |= _rows_of(connection, EVENT, EVENT.c.erased.is_not(None))
+        keys = tuple(sorted(connection.execute(gone).scalars()))
+    return Erased(keys, _hashes(rows), _places(rows))
 
 
 def _keys(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[str]:
@@ -79,45 +97,63 @@ def _erase(connection: sa.Connection, keys: Sequence[str]) -> Erased:
     rows: set[tuple[str, int, str | None]] = set()
     for part in _parts(keys):
         rows |= _rows(connection, part)
+        waiting = _about_traces(connection, part)
         connection.execute(
             sa.update(INTERACTION)
             .where(INTERACTION.c.id.in_(part))
-            .values(body=None, user_id=None, erased=when, hash=None)
-        )
-        connection.execute(
-            sa.update(SIGHTING).where(SIGHTING.c.interaction.in_(part)).values(hash=None)
+            .values(body=None, user_id=None, erased=when)
         )
         about = EVENT.c.interaction.in_(part), EVENT.c.erased.is_(None)
-        ids = connection.execute(sa.select(EVENT.c.id).where(*about)).scalars().all()
+        ids = [*connection.execute(sa.select(EVENT.c.id).where(*about)).scalars(), *waiting]
         events += len(ids)
-        connection.execute(
-            sa.update(EVENT).where(*about).values(said=None, by_whom=None, hash=None, erased=when)
-        )
-        connection.execute(sa.delete(AWAITED).where(AWAITED.c.event.in_(ids)))
-    hashes = frozenset(seal for _, _, seal in rows if seal is not None)
-    places = frozenset((name, line) for name, line, _ in rows)
-    return Erased(tuple(keys), hashes, places, events)
+        for some in _parts(ids):
+            there = EVENT.c.id.in_(some)
+            rows |= _rows_of(connection, EVENT, there)
+            connection.execute(
+                sa.update(EVENT).where(there).values(said=None, by_whom=None, erased=when)
+            )
+            connection.execute(sa.delete(AWAITED).where(AWAITED.c.event.in_(some)))
+    return Erased(tuple(keys), _hashes(rows), _places(rows), events)
+
+
+def _about_traces(connection: sa.Connection, part: Collection[str]) -> list[str]:
+    """The events that wait and are about the traces of these interactions."""
+    named = sa.select(AWAITED.c.name, AWAITED.c.event).where(AWAITED.c.name.contains(":trace/"))
+    waiting = connection.execute(named).all()
+    if not waiting:
+        return []
+    bodies = sa.select(INTERACTION.c.body).where(INTERACTION.c.id.in_(part))
+    tags = (orjson.loads(body).get("tags", {}) for body in connection.execute(bodies).scalars())
+    traces = {one["trace_id"] for one in tags if "trace_id" in one}
+    return sorted({event for name, event in waiting if name.partition(":trace/")[2] in traces})
 
 
 def _rows(connection: sa.Connection, part: Collection[str]) -> set[tuple[str, int, str | None]]:
     """(source, line, hash) of all rows that held these: snapshots name their rows by them."""
     found: set[tuple[str, int, str | None]] = set()
     for table, key in ((INTERACTION, "id"), (SIGHTING, "interaction"), (EVENT, "interaction")):
-        query = (
-            sa.select(SOURCE.c.name, table.c.line, table.c.hash)
-            .join(SOURCE, SOURCE.c.id == table.c.source)
-            .where(table.c[key].in_(part))
-        )
-        found |= {(name, line, seal) for name, line, seal in connection.execute(query)}
+        found |= _rows_of(connection, table, table.c[key].in_(part))
     return found
+
+
+def _rows_of(
+    connection: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]
+) -> set[tuple[str, int, str | None]]:
+    query = (
+        sa.select(SOURCE.c.name, table.c.line, table.c.hash)
+        .join(SOURCE, SOURCE.c.id == table.c.source)
+        .where(*conditions)
+    )
+    return {(name, line, seal) for name, line, seal in connection.execute(query)}
+
+
+def _hashes(rows: Iterable[tuple[str, int, str | None]]) -> frozenset[str]:
+    return frozenset(seal for _, _, seal in rows if seal is not None)
+
+
+def _places(rows: Iterable[tuple[str, int, str | None]]) -> frozenset[tuple[str, int]]:
+    return frozenset((name, line) for name, line, _ in rows)
 
 
 def _parts(keys: Sequence[str]) -> Iterable[Sequence[str]]:
     return (keys[at : at + _PART] for at in range(0, len(keys), _PART))
-
-
-def _settle(store: Store) -> None:
-    """Empty SQLite's write-ahead log, which still holds pages as they were."""
-    if store.is_sqlite:
-        with store.translated(), store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palate import __version__
 from palate.curate.signals import own_signals
 from palate.durable import file_hash
 from palate.ingest import IngestError
@@ -88,7 +89,7 @@ def import_paths(
     for name, path, named in sources:
         sha = file_hash(path)
         source = open_source(store, name, sha)
-        if source.completed is not None:
+        if source.completed is not None and _same_reading(source.summary or {}, format):
             summary.skipped.append(name)
             continue
         try:
@@ -100,6 +101,15 @@ def import_paths(
     if summary.problems and not summary.files and not summary.skipped:
         raise IngestError("; ".join(summary.problems))
     return summary
+
+
+def _same_reading(before: dict[str, Any], format: str) -> bool:
+    """Whether reading the file again would find the same.
+
+    Another format may find more, and so may a newer Palate after rows that were refused.
+    """
+    as_now = before.get("version") == __version__ or not before.get("rejected")
+    return before.get("format") == format and as_now
 
 
 def _import_file(
@@ -124,7 +134,8 @@ def _import_file(
     if not mine.shapes:
         reasons = ", ".join(f"{reason} {count}" for reason, count in mine.rejected.most_common())
         raise IngestError(f"no usable row in {file[0]}: {reasons or 'there is no row at all'}")
-    complete_source(store, source, {"rows": mine.rows, "rejected": dict(mine.rejected)})
+    how = {"format": file[3], "version": __version__}
+    complete_source(store, source, {"rows": mine.rows, "rejected": dict(mine.rejected), **how})
     summary.files += 1
     summary.added += mine.added
     summary.shapes += mine.shapes
@@ -181,6 +192,9 @@ def _parse(file: File, batches: Any) -> None:
         batches.put(None)
     except IngestError as error:
         batches.put(str(error))
+    except Exception as error:
+        batches.put(f"reading {file[0]} failed: {type(error).__name__}: {error}")
+        raise
 
 
 def _received(process: Any, batches: Any, name: str) -> Iterator[_Batch]:
@@ -188,7 +202,7 @@ def _received(process: Any, batches: Any, name: str) -> Iterator[_Batch]:
         try:
             found = batches.get(timeout=1.0)
         except queue.Empty:
-            if process.is_alive():
+            if process.is_alive() or not batches.empty():
                 continue
             raise IngestError(
                 f"the process that reads {name} ended with code {process.exitcode}, perhaps for "

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from palate.curate.funnel import Funnel
 from palate.records import Example, Reject
 from palate.store.adding import now
 from palate.store.database import Store
@@ -30,8 +31,8 @@ Kind = Literal["snapshot", "run"]
 class Holder:
     """A snapshot that was made of the store, by itself or in a run's folder.
 
-    `examples` is how many of its examples hold something erased; None where the folder is gone
-    or cannot be read (`problem` says why).
+    `examples` is how many of its examples hold something erased, `rejects` how many of the rows
+    that it lists as left out; `examples` is None where it cannot be read (`problem` says why).
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Holder:
     content_hash: str
     examples: int | None
     problem: str = ""
+    rejects: int = 0
 
 
 def register(
@@ -62,7 +64,7 @@ def holders(store: Store, erased: Erased) -> list[Holder]:
     with store.reading() as connection:
         known = connection.execute(sa.select(SNAPSHOT).order_by(SNAPSHOT.c.folder)).all()
     found = [_holder(row, erased) for row in known]
-    return [one for one in found if one.examples != 0]
+    return [one for one in found if one.examples != 0 or one.rejects]
 
 
 def clean(store: Store, holder: Holder, erased: Erased) -> Manifest:
@@ -79,9 +81,12 @@ def clean(store: Store, holder: Holder, erased: Erased) -> Manifest:
     gone = len(before.train) + len(before.heldout) - len(train) - len(heldout)
     extra = {**before.manifest.extra, "erased": gone, "before": before.manifest.content_hash}
     rejects = [_emptied(reject, erased) for reject in before.rejects]
-    manifest = write_snapshot(fresh, train, heldout, rejects, extra=extra)
-    shutil.rmtree(folder)
+    funnel = Funnel.from_dict(before.manifest.funnel) if before.manifest.funnel else None
+    manifest = write_snapshot(fresh, train, heldout, rejects, funnel, extra=extra)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(aside)
     fresh.rename(folder)
+    shutil.rmtree(aside)
     with store.reading() as connection:
         row = connection.execute(sa.select(SNAPSHOT).where(SNAPSHOT.c.folder == str(folder))).one()
     register(store, folder, manifest, row.kind, json.loads(row.settings))
@@ -96,7 +101,8 @@ def _holder(row: Any, erased: Erased) -> Holder:
         snapshot = read_snapshot(folder)
     except ValueError as error:
         return Holder(folder, row.kind, row.content_hash, None, str(error))
-    return Holder(folder, row.kind, row.content_hash, _count(snapshot, erased))
+    listed = sum(_emptied(reject, erased) != reject for reject in snapshot.rejects)
+    return Holder(folder, row.kind, row.content_hash, _count(snapshot, erased), rejects=listed)
 
 
 def _count(snapshot: Snapshot, erased: Erased) -> int:

@@ -73,6 +73,8 @@ def find(store: Store, beginning: str) -> Stored:
 
     Raises `ValueError` if there is none, or more than one.
     """
+    if not beginning:
+        raise ValueError("an id, or its beginning, cannot be empty: see palate data search")
     with store.reading() as connection:
         named = connection.execute(
             sa.select(NAME.c.interaction).where(NAME.c.name == beginning)
@@ -95,8 +97,9 @@ def find(store: Store, beginning: str) -> Stored:
 
 
 def search(store: Store, words: str, limit: int) -> list[Stored]:
-    """The latest interactions whose text holds the words, whatever their case."""
-    # The text stands in JSON: what is looked for is escaped as it is there.
+    """The latest interactions of which a message holds the words, whatever their case."""
+    # The text stands in JSON: what is looked for is escaped as it is there, and what was found is
+    # looked at again, because the JSON has words of its own.
     pattern = orjson.dumps(words).decode()[1:-1]
     query = (
         sa.select(INTERACTION)
@@ -104,11 +107,21 @@ def search(store: Store, words: str, limit: int) -> list[Stored]:
             INTERACTION.c.erased.is_(None), INTERACTION.c.body.icontains(pattern, autoescape=True)
         )
         .order_by(INTERACTION.c.time.desc().nulls_last(), INTERACTION.c.id)
-        .limit(limit)
+        .execution_options(yield_per=_BATCH)
     )
+    found: list[Stored] = []
     with store.reading() as connection:
         sources = dict(connection.execute(sa.select(SOURCE.c.id, SOURCE.c.name)).all())
-        return list(_joined(connection, connection.execute(query).all(), sources))
+        for part in connection.execute(query).partitions():
+            found += [one for one in _joined(connection, part, sources) if _says(one, words)]
+            if len(found) >= limit:
+                break
+    return found[:limit]
+
+
+def _says(one: Stored, words: str) -> bool:
+    answers = (m for c in one.example.completions for m in c.messages)
+    return any(words.lower() in m.content.lower() for m in (*one.example.prompt, *answers))
 
 
 def counts(store: Store) -> dict[str, int]:

@@ -27,8 +27,8 @@ from palate.records import (
 
 ID_LENGTH = 32  # hex digits: 128 bits
 
-EventRow = tuple[str, str, str | None, str | None]
-"""(kind, the signal as JSON, by whom, time)"""
+EventRow = tuple[str, str, str | None, str | None, str]
+"""(kind, the signal as JSON, by whom, time, what it is a word on)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ def event_row(signal: Signal, time: str | None = None) -> EventRow:
     """The signal as the values of an event; its own provenance tells the time, if it has one."""
     if signal.provenance:
         time = utc(signal.provenance[0].time)
-    return signal.kind, _json(signal.to_dict()), signal.by, time
+    choice = None if signal.kind == "vote" else signal.choice
+    return signal.kind, _json(signal.to_dict()), signal.by, time, f"{choice} {signal.name or ''}"
 
 
 def utc(time: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """The store's tables as they are now; `migrations` brings older ones up to this.
 
 An interaction is a prompt and the answers it got; an event is what was said about one of them.
-Rows are added and never changed, except that names are attached, an event that came before its
-interaction is joined to it, and deletion empties a row and leaves it as a tombstone.
+Rows are added and never changed, except that names and a user are attached, an event that came
+before its interaction is joined to it, and deletion empties a row and leaves it as a tombstone.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def edited(rows: Sequence[Row]) -> list[Row]:
 
 
 def cut(rows: Sequence[Row]) -> list[Row]:
-    """One pair in seven stops in the middle, on both sides."""
+    """One better answer in seven stops in the middle."""
 
     world = World(3)
 
@@ -182,8 +182,7 @@ def cut(rows: Sequence[Row]) -> list[Row]:
         return [*lines, "Which is why " + " ".join(world.content(9))]
 
     return [
-        replace(row, chosen=stop(row.chosen), rejected=stop(row.rejected)) if at % 7 == 0 else row
-        for at, row in enumerate(rows)
+        replace(row, chosen=stop(row.chosen)) if at % 7 == 0 else row for at, row in enumerate(rows)
     ]
 
 
@@ -213,29 +212,34 @@ def mostly_up(rows: Sequence[Row]) -> Sides:
     return sides
 
 
+ROWS: dict[str, Callable[[Sequence[Row]], list[Row]]] = {
+    "length": longer_wins,
+    **{f"surface.{name}": mark_wins(name) for name in MARKS},
+    "opening": opening_wins,
+    "words": taste_in_words,
+    "author": writer_decides,
+    "judges": two_tastes,
+    "contradictions": both_ways,
+    "near-duplicates": near_duplicates,
+    "largest-group": one_prompt,
+    "openings": one_opening,
+    "topics": one_topic,
+    "leakage": leaking,
+    "template-chosen": lambda rows: template(rows, "chosen"),
+    "template-rejected": lambda rows: template(rows, "rejected"),
+    "near-identical": edited,
+    "truncated": cut,
+    "length-outliers": very_long,
+    "system-prompt": some_systems,
+}
+
+
 def _pairs(plant: Callable[[Sequence[Row]], list[Row]]) -> Callable[[int], Sides]:
     return lambda seed: examples(plant(clean(seed)))
 
 
 PLANTED: dict[str, Callable[[int], Sides]] = {
-    "length": _pairs(longer_wins),
-    **{f"surface.{name}": _pairs(mark_wins(name)) for name in MARKS},
-    "opening": _pairs(opening_wins),
-    "words": _pairs(taste_in_words),
-    "author": _pairs(writer_decides),
-    "judges": _pairs(two_tastes),
-    "contradictions": _pairs(both_ways),
-    "near-duplicates": _pairs(near_duplicates),
-    "largest-group": _pairs(one_prompt),
-    "openings": _pairs(one_opening),
-    "topics": _pairs(one_topic),
-    "leakage": _pairs(leaking),
-    "template-chosen": _pairs(lambda rows: template(rows, "chosen")),
-    "template-rejected": _pairs(lambda rows: template(rows, "rejected")),
-    "near-identical": _pairs(edited),
-    "truncated": _pairs(cut),
-    "length-outliers": _pairs(very_long),
-    "system-prompt": _pairs(some_systems),
+    **{name: _pairs(plant) for name, plant in ROWS.items()},
     "thumbs": lambda seed: mostly_up(clean(seed)),
     "held-out-size": lambda seed: examples(clean(seed, held=40)),
 }

@@ -245,6 +245,10 @@ def test_the_effective_number_of_prompts() -> None:
     # Two pairs of equals: two values of one half.
     assert _vendi(["red", "red", "sky", "sky"]) == pytest.approx(2)
     assert _vendi(["!", "?"]) == 1.0
+    # Ten of a template share four words of five: cosines of 0.8, so one value of 0.82 and nine of
+    # 0.02, and exp(−0.82 ln 0.82 − 9 · 0.02 ln 0.02) = 2.380.
+    template = [f"write one poem about {World(1).words[at]}" for at in range(10)]
+    assert _vendi(template) == pytest.approx(2.380, abs=1e-3)
 
 
 def test_lists_and_texts_for_people() -> None:

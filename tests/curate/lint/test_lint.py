@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.curate.lint.faults import (
     PLANTED,
+    ROWS,
     longer_wins,
     middle_wins,
     opening_wins,
@@ -160,6 +161,8 @@ def test_rows_that_were_dropped_as_contradictory_count() -> None:
 def test_another_number_in_an_answer_is_another_answer() -> None:
     """12 over a guess, and that guess over 13: no contradiction, however alike 12 and 13 are."""
     long = "the sum of all the parts that were counted in the end comes to exactly {} as a whole"
+    long += ", which is what the books of the whole year say about every single one of the shops "
+    long += "that we have ever had in this town and in the next"
     rows = []
     for at, row in enumerate(clean(1)[:60]):
         guess = ["No idea at all about any of this, sorry."]
@@ -173,6 +176,15 @@ def test_another_number_in_an_answer_is_another_answer() -> None:
     ]
     number = next(n for n in lint(*examples(same)).numbers if n.check == "contradictions")
     assert number.value == 1
+
+
+def test_warnings_come_before_notes() -> None:
+    rows = ROWS["leakage"](ROWS["surface.emoji"](clean(1)))
+    found = lint(*examples(rows)).findings
+    assert [(one.check, one.severity) for one in found] == [
+        ("leakage", "warning"),
+        ("surface.emoji", "note"),
+    ]
 
 
 def test_equal_input_gives_an_equal_report() -> None:

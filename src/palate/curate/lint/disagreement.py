@@ -9,6 +9,7 @@ import numpy as np
 from palate.curate.lint.findings import SHOWN, Finding, Number, percent
 from palate.curate.lint.shares import share
 from palate.curate.lint.view import View
+from palate.curate.lint.wording import beyond_form
 
 CHECK = "label-noise"
 LEAST = 200  # contests
@@ -24,13 +25,14 @@ def check(view: View) -> Iterator[Number | Finding]:
     the given label and t the mean of p, a label with 1 − p ≥ t counts as wrong, one with p ≥ t as
     right, and the rest is not judged. For pairs both classes are one, by symmetry. The estimate
     is too high where words do not decide, so it is made only if the model is right in 75 % for
-    certain; it is too low for noise that follows the words.
+    certain, and more often than length and form: exceptions to a rule of form are no noise. It is
+    too low for noise that follows the words.
     """
     contests = view.contests
     if len(contests) < LEAST:
         return
     hits = share(CHECK, "", view.bag.predicted.hits_N, contests.groups)
-    if hits.low <= DECIDED:
+    if hits.low <= DECIDED or beyond_form(view).low <= 0:
         return
     chance_N = view.bag.predicted.chance_N
     sure = float(chance_N.mean())

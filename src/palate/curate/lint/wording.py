@@ -30,12 +30,7 @@ def check(view: View) -> Iterator[Number | Finding]:
     bag, form = view.bag, view.by_form
     number = share(CHECK, "a bag of words picks the winner", bag.predicted.hits_N, contests.groups)
     plain = share(CHECK, "length and form pick the winner", form.hits_N, contests.groups)
-    beyond = mean_difference(
-        CHECK,
-        "what words add to length and form",
-        bag.predicted.hits_N - form.hits_N,
-        contests.groups,
-    )
+    beyond = beyond_form(view)
     yield number
     yield plain
     yield beyond
@@ -56,4 +51,12 @@ def check(view: View) -> Iterator[Number | Finding]:
         "If these words are the taste that you mean to teach, this is as it should be. If they are "
         "the mark of a template, a topic or one writer, drop or rewrite the answers that carry it.",
         view.ids(view.where(contests.winners[order[:SHOWN]])),
+    )
+
+
+def beyond_form(view: View) -> Number:
+    """How much more often a bag of words is right than length, features and openings are."""
+    gained_N = view.bag.predicted.hits_N - view.by_form.hits_N
+    return mean_difference(
+        CHECK, "what words add to length and form", gained_N, view.contests.groups
     )

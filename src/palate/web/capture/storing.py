@@ -84,10 +84,13 @@ class Storing(Thread):
         """Store what comes next, if anything does; False if that fails."""
         try:
             lines = self._journal.take(BATCH, _IDLE)
-            return self._store(lines) if lines else self._expire()
+            good = self._store(lines) if lines else self._expire()
         except OSError as error:  # the spill folder itself cannot be read
             self._failed(error)
             return False
+        if good:
+            self._worked()
+        return good
 
     def _store(self, lines: Lines) -> bool:
         """Store these lines and settle them; False if the store fails."""
@@ -101,7 +104,6 @@ class Storing(Thread):
             if found is None:
                 return False
             stored = found
-        self._worked()
         self._journal.settle(lines)
         self.counts["stored"] += stored
         self._changed()
@@ -162,7 +164,6 @@ class Storing(Thread):
             self._failed(error)
             return False
         self._expired = monotonic()
-        self._worked()
         if erased:
             self._say(f"erased {erased} interactions older than {self._retention:g} days")
         return True
@@ -187,3 +188,4 @@ class Storing(Thread):
         if self.failure is not None:
             self.failure = None
             self._say(f"the store takes captures again; {self._journal.waiting} wait")
+            self._changed()
