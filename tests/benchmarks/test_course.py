@@ -112,7 +112,7 @@ def test_the_gate_takes_the_shortest_pairs_and_cuts_them(renderer: Renderer) -> 
     course = Course("W9", tuple(long), ((0, 1, 2, 3, 4),), even=False)
     gate = gate_course(course, draw(2, 2))
     assert gate.pairs[0] == long[4]
-    assert [len(p.prompt) for p in gate.pairs[1:]] == [1088] * 3
+    assert [len(p.prompt) for p in gate.pairs[1:]] == [384] * 3
     assert [len(p.chosen) for p in gate.pairs[1:]] == [64] * 3
     assert sorted(row for step in gate.steps for row in step) == [0, 1, 2, 3]
     assert replace(gate, workload="other").digest() == gate.digest()

@@ -79,6 +79,7 @@ def stand_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return [sys.executable, str(home / "child.py"), str(cell.folder), str(home)]
 
     monkeypatch.setattr(sweeping, "train_command", command)
+    monkeypatch.setattr(sweeping, "check_methods", lambda sweep: None)
 
 
 def events(home: Path, word: str) -> list[str]:
@@ -373,3 +374,11 @@ def test_a_stop_with_everything_complete_is_no_stop(
         sweeping.run_sweep("recipe.yaml", ["seed=1,2"], jobs=1, as_json=False)
     with pytest.raises(ConfigError):
         sweeping.run_sweep("recipe.yaml", ["seed=1"], jobs=1, as_json=False)
+
+
+def test_a_misspelt_parameter_is_told_before_any_run(palate: Palate, home: Path) -> None:
+    result = palate("sweep", "recipe.yaml", "method.beat=0.1,0.2", "seed=1,2")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: beat=0.1,seed=1: ")
+    assert "did you mean 'beta'?" in result.stderr
+    assert not (home / FOLDER).exists()

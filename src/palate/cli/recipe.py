@@ -266,7 +266,7 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
             "path": data,
             "format": found.format if "," not in found.format else "auto",
             "heldout": 0.1 if found.prompts_for(method) > 1 else 0,
-            "split_by": "prompt",
+            "split_by": "cluster",
             "max_length": 2048,
         },
         "method": {"name": method, **_PARAMETERS.get(method, {})},

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from palate.config import ConfigError
+from palate.config import ConfigError, RunConfig
 from palate.progress import Reporter, reporter_for
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_sweep(
     from palate.sweep import plan_sweep
 
     sweep = plan_sweep(recipe, words)
-    _check_methods(sweep)
+    check_methods(sweep)
     say = reporter_for()
     parallel = ["--jobs", str(jobs)] if jobs > 1 else []
     again = shlex.join(["palate", "sweep", recipe, *words, *parallel])
@@ -63,15 +63,29 @@ def run_sweep(
         raise Stopped(_failed(failures, len(sweep.cells), again), 1)
 
 
-def _check_methods(sweep: Sweep) -> None:
-    """Raise `ConfigError` for a misspelt parameter, before each run meets it by itself."""
+def check_methods(sweep: Sweep) -> None:
+    """Raise `ConfigError` for a misspelt parameter, before each run meets it by itself.
+
+    In a process of its own: losses need torch, whose memory is the runs' to use.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        problem = process.submit(_problem, [(c.name, c.config) for c in sweep.cells]).result()
+    if problem is not None:
+        raise ConfigError(problem)
+
+
+def _problem(cells: list[tuple[str, RunConfig]]) -> str | None:
     from palate.stages import check_methods
 
-    for cell in sweep.cells:
+    for name, config in cells:
         try:
-            check_methods(cell.config)
+            check_methods(config)
         except ConfigError as error:
-            raise ConfigError(f"{cell.name}: {error}") from error
+            return f"{name}: {error}"
+    return None
 
 
 @contextmanager
