@@ -105,8 +105,16 @@ class WandB:
             self.run.log(dict(line), step=step)
 
     def finish(self) -> None:
-        """Wait until everything is written, or sent."""
+        """Wait until everything is written, or sent.
+
+        Its helper process is ended too, unless a run of somebody else uses it: a run of the same
+        id that begins while it still closes this one is not written.
+        """
+        import wandb
+
         self.run.finish()
+        if wandb.run is None:
+            wandb.teardown()
 
 
 class MLflow:
