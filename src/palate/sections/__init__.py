@@ -1,0 +1,22 @@
+"""The sections of a recipe: groups of settings, each with a default, a range and its reason."""
+
+from palate.sections.data import DataConfig, FilterConfig
+from palate.sections.section import Section
+from palate.sections.training import (
+    AdapterConfig,
+    EvaluateConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AdapterConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "FilterConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Section",
+    "TrainConfig",
+]
