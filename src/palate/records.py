@@ -82,6 +82,8 @@ class Completion:
 
     `label` is a thumb (True up, False down), `score` a number from a judge,
     `source` the model that wrote it, `finish_reason` what the provider said.
+    Without messages it stands for the prompt itself: its label says whether that
+    is one to answer, which a guard learns.
     """
 
     messages: tuple[Message, ...]
@@ -219,6 +221,11 @@ class Example:
             "verdict": asdict(self.verdict) if self.verdict else None,
         }
         return digest(body)[:12]
+
+    @property
+    def prompt_judged(self) -> bool:
+        """Whether its label is about the prompt itself, and there is no answer."""
+        return any(not c.messages and c.label is not None for c in self.completions)
 
     @property
     def chosen(self) -> Completion:

@@ -87,3 +87,11 @@ def test_the_callers_check_comes_last():
     assert kept == [3]
     assert rejects == [(1, "empty-answer"), (4, "duplicate"), (2, "too-long")]
     assert asked == [2, 3]
+
+
+def test_a_prompt_that_is_judged_has_no_answer_and_is_kept():
+    alone = Example(
+        (Message("user", "q"),), (Completion((), label=False),), provenance=(Provenance("log", 1),)
+    )
+    unlabelled = Example(alone.prompt, (Completion(()),), provenance=(Provenance("log", 2),))
+    assert _run([alone, unlabelled]) == ([1], [(2, "empty-answer")])

@@ -309,3 +309,21 @@ def test_what_cannot_be_rendered_in_a_shape_is_said(chat: Renderer) -> None:
         "special-token",
         "a message contains the control token <|end|>",
     )
+
+
+def test_a_prompt_that_is_judged_ends_where_the_answer_would_begin() -> None:
+    turns = (Message("system", "be kind"), user("hi"))
+    judged = Example(turns, (Completion((), label=False),))
+    found = Renderer(byte_tokenizer(), prompts=True).render(judged)
+    assert found.desirable is False
+    (branch,) = found.branches
+    assert list(branch.ids) == Renderer(byte_tokenizer()).prompt(turns)
+    assert [i for i, trained in enumerate(branch.mask) if trained] == [len(branch.ids) - 1]
+
+
+@pytest.mark.parametrize("template", ["chat", "raw"])
+def test_other_methods_refuse_a_prompt_without_an_answer(template: Any) -> None:
+    judged = Example((user("hi"),), (Completion((), label=True),))
+    with pytest.raises(Unusable) as caught:
+        Renderer(byte_tokenizer(), template=template).render(judged)
+    assert caught.value.reason == "empty-answer"

@@ -52,7 +52,8 @@ def apply_filters(
 
 def _own_fault(example: Example, keep_truncated: bool, keep_errors: bool) -> Reason | None:
     completions = compared(example)
-    if any(_is_empty(completion) for completion in completions):
+    alone = example.verdict is None and example.prompt_judged
+    if not alone and any(_is_empty(completion) for completion in completions):
         return "empty-answer", "an answer is empty"
     if example.verdict is not None and completions[0].content_key == completions[1].content_key:
         return "equal-answers", "the chosen and the rejected answer are the same"

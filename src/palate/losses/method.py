@@ -55,6 +55,7 @@ class Method:
     - `normalise`: the step divides by its `examples` or by its supervised `tokens`.
     - `sums` it wants of each completion besides the log-probs' (see `Sum`).
     - `head`: the model's own, or a `scalar` one whose value at the last token is read.
+    - `prompts`: with a scalar head, prompts that are judged without an answer are read too.
     - `moving(params)`: the reference follows the policy; it is then computed at every step.
     - `statistic(step batch, params, state)`: a gradient-free pass over the whole optimizer
       step runs first, for methods that couple examples. With `mismatched` the batch holds
@@ -85,6 +86,7 @@ class Method:
     peers: str = ""
     sums: tuple[Sum, ...] = ()
     head: Literal["own", "scalar"] = "own"
+    prompts: bool = False
     moving: Callable[[Any], Moving] | None = None
     mismatched: bool = False
     statistic: Callable[[Any, Any, State], StepStatistic] | None = None

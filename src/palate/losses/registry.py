@@ -18,6 +18,7 @@ from palate.losses import (
     bco,
     beta_dpo,
     cal_dpo,
+    classifier,
     cpo,
     discopop,
     dpo,
@@ -89,6 +90,7 @@ register(nll.METHOD)
 register(reward.METHOD)
 # Thumbs, good answers, text.
 register(kto.METHOD)
+register(classifier.METHOD)
 register(sft.METHOD)
 register(sft.PRETRAIN)
 

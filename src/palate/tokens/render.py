@@ -53,7 +53,8 @@ class Renderer:
 
     `template` is ``chat`` (the tokenizer's chat template), ``raw`` (prompt and answer
     as plain text, end-of-text after the answer) or ``auto`` (chat where there is a
-    template).
+    template). With `prompts` a completion without messages is the prompt itself, judged where
+    the answer would begin; without, it is an empty answer.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Renderer:
         max_length: int = 2048,
         max_prompt_length: int | None = None,
         end_ids: Sequence[int] = (),
+        prompts: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.prompts = prompts
         has_template = bool(getattr(tokenizer, "chat_template", None))
         if template == "chat" and not has_template:
             raise ValueError(
@@ -151,6 +154,11 @@ class Renderer:
 
     def _branch(self, example: Example, completion: Completion, prompt_ids: list[int]) -> Branch:
         ids, mask = list(prompt_ids), [False] * len(prompt_ids)
+        if not completion.messages:
+            if not self.prompts or len(ids) < 2:
+                raise Unusable("empty-answer", "there is a prompt and no answer")
+            mask[-1] = True
+            return Branch(ids, mask)
         spans = self._spans(example, completion) if self.chat else self._raw_spans(completion)
         for text, trained in spans:
             piece = self._encode_after(text)
