@@ -25,6 +25,7 @@ from palate.ingest import (
     openinference,
     opentelemetry,
     plain_text,
+    prompt_label,
     trl,
     ultrafeedback,
 )
@@ -54,6 +55,7 @@ FORMATS: dict[str, Format] = {
         axolotl,
         llama_factory,
         trl,
+        prompt_label,
         plain_text,
     )
 }
