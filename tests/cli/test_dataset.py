@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ from typer.testing import Result
 
 from palate.config import DataConfig
 from palate.curate.prepare import prepare
+from palate.store.database import Store
 from palate.store.snapshot import read_snapshot, write_snapshot
+from palate.store.sources import open_source
 
 Palate = Callable[..., Result]
 
@@ -168,3 +173,33 @@ def test_a_mistake_is_one_line_and_2(
     assert result.exit_code == 2
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_sources_say_what_became_of_them(palate: Palate, stored: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    assert palate("import", tmp_path / "empty.jsonl", "--db", stored).exit_code == 2
+    with Store.open(stored) as store:
+        store.add([], "capture")
+        open_source(store, "cut.jsonl", "0" * 64)
+    shown = palate("data", "show", stored).stderr
+    assert shown.count(", nothing usable") == 1
+    assert shown.count("not finished") == 1
+    assert shown.count("since 2") == 1
+
+
+@pytest.mark.parametrize("words", [["data", "show", "STORE", "ID"], ["methods"], ["--help"]])
+def test_a_reader_that_has_gone_ends_a_command_quietly(stored: str, words: list[str]) -> None:
+    """As `palate … | head` does, with the status that shells give an end by SIGPIPE."""
+    command = [stored if word == "STORE" else word for word in words]
+    if "ID" in command:
+        command[-1] = "openai:chatcmpl-9xKq0001"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "palate.cli", *command],
+        check=False,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

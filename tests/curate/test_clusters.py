@@ -167,3 +167,20 @@ def test_the_root_of_a_tree_is_its_smallest_row():
         forest.join(left, right)
     assert forest.roots(np.arange(6)).tolist() == [0, 1, 1, 1, 1, 1]
     assert forest.root(5) == 1
+
+
+def test_long_texts_are_read_few_at_a_time_and_go_to_the_disk(monkeypatch):
+    texts, _ = _corpus(originals=6, copies=1, edits=2)
+    expected = find_clusters(_rows(texts), 0.8).tolist()
+    sizes, disks = [], []
+    sketch, disk = clusters.sketch, clusters.BandsOnDisk
+    monkeypatch.setattr(
+        clusters, "sketch", lambda rows, frame: sizes.append(len(rows)) or sketch(rows, frame)
+    )
+    monkeypatch.setattr(clusters, "BandsOnDisk", lambda *a: disks.append(disk(*a)) or disks[-1])
+    monkeypatch.setattr(clusters, "_CHUNK_LETTERS", len(texts[0]) + 1)
+    monkeypatch.setattr(clusters, "IN_MEMORY_SHINGLES", 500)
+    assert find_clusters(_rows(texts), 0.8).tolist() == expected
+    assert max(sizes) == 2
+    assert sum(sizes) == 12
+    assert len(disks) == 1

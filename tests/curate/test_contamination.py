@@ -59,12 +59,12 @@ def test_a_run_of_words_or_a_whole_short_prompt(prompts):
     assert _lines(rows, read_evaluation([prompts], 12))[0] == [4, 6]
 
 
-def test_words_of_two_messages_are_no_run(prompts):
+def test_words_of_two_speakers_are_no_run(prompts):
     words = LONG.split()
     first, second = " ".join(words[:11]), " ".join(words[11:])
     example = Example(
-        (Message("user", first), Message("assistant", "go on"), Message("user", second)),
-        (Completion((Message("assistant", "15"),)),),
+        (Message("user", first), Message("assistant", second), Message("user", "go on")),
+        (Completion((Message("assistant", second),)),),
         provenance=(Provenance("log", 1),),
     )
     assert _lines([example], read_evaluation([prompts], 13)) == ([1], [])
@@ -149,3 +149,22 @@ def test_real_evaluation_prompts_are_found():
 
     assert len(_lines(questions(solved), evaluation)[1]) >= 1300
     assert len(_lines(questions(train)[:2000], evaluation)[1]) < 20
+
+
+def test_a_prompt_of_several_turns_is_found_as_it_is_read(tmp_path):
+    """The turns have 6 and 10 words: every run of 13 spans both."""
+    turns = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And how many people live in the city these days?"},
+    ]
+    answers = {f: [{"role": "assistant", "content": f}] for f in ("chosen", "rejected")}
+    path = tmp_path / "turns.jsonl"
+    path.write_text(json.dumps({"prompt": turns} | answers), encoding="utf-8")
+    prompt = tuple(Message(turn["role"], turn["content"]) for turn in turns)
+    example = Example(
+        prompt, _example(1, "x").completions, Verdict(0, 1), provenance=(Provenance("log", 1),)
+    )
+    kept, rejects = _lines([example], read_evaluation([str(path)], 13))
+    assert kept == []
+    assert [reason for _, reason, _ in rejects] == ["contaminated"]

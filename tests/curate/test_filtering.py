@@ -216,3 +216,15 @@ def test_misspelt_settings_are_one_line(filters, said):
     with pytest.raises(ConfigError, match=said) as caught:
         build_config({"model": "m", "data": {"path": "d", "filters": filters}})
     assert "\n" not in str(caught.value)
+
+
+def test_the_error_that_a_reject_quotes_is_redacted_too():
+    error = "Error code: 401 - no account of anna@example.org"
+    long = f"Error code: 401 - {'x' * 40} anna.with.a.long.name@example.org is unknown"
+    rows = [_pair(1, "one", chosen=error), _pair(2, "two", chosen=long)]
+    _, _, rejects = _run(rows, personal="redact")
+    said = "an answer is the error 'Error code: 401 - "
+    assert rejects[0].detail == f"{said}no account of <EMAIL_ADDRESS>'"
+    assert rejects[1].detail == f"{said}{'x' * 40} …'"  # 80 letters end inside the address
+    _, _, rejects = _run(rows)
+    assert rejects[0].detail == f"an answer is the error '{error}'"

@@ -2,6 +2,7 @@
 
 import random
 
+from palate.curate import near_duplicates
 from palate.curate.near_duplicates import drop_near_duplicates, prompt_groups
 from palate.records import Completion, Example, Message, Provenance, Verdict
 
@@ -159,3 +160,30 @@ def test_prompts_of_one_template_are_told_apart_by_what_is_in_it():
     assert names[0] == names[-1]
     assert len(set(names)) == 40
     assert len(_run([*rows, again])[0]) == 40
+
+
+def test_pairs_are_compared_whichever_rule_made_them():
+    """A pair out of thumbs keeps these on its answers; what it says is its verdict."""
+    rng = random.Random(3)
+    pair = _pair(1, _said(rng), _said(rng), _said(rng))
+    thumbs = Example(
+        pair.prompt,
+        (_answer(_edited(pair.chosen.text), True), _answer(pair.rejected.text, False)),
+        verdict=Verdict(0, 1, "thumbs"),
+        provenance=(Provenance("log", 2),),
+    )
+    kept, rejects = _run([pair, thumbs])
+    assert len(kept) == 1
+    assert [r.reason for r in rejects] == ["near-duplicate"]
+
+
+def test_the_frame_is_looked_for_in_so_many_letters_only(monkeypatch):
+    read = []
+    monkeypatch.setattr(near_duplicates, "_FRAME_LETTERS", 100)
+    monkeypatch.setattr(
+        near_duplicates, "common_shingles", lambda texts, *_: read.append(texts) or frozenset()
+    )
+    rows = [_pair(at, f"{at:08} number", "a", "b") for at in range(20)]  # 15 letters
+    prompt_groups(rows)
+    prompt_groups([_pair(1, "word " * 100, "a", "b")])
+    assert list(map(len, read)) == [6, 1]

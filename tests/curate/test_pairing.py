@@ -172,3 +172,42 @@ def test_demonstrations():
         (2, "no-verdict"),
         (4, "no-verdict"),
     ]
+
+
+def test_an_answer_of_a_pair_has_the_majoritys_thumb_and_the_mean_score():
+    rows = [
+        _row(1, "q", _answer("good", False, 1.0)),
+        _row(2, "q", _answer("good", True, 2.0)),
+        _row(3, "q", _answer("good", True)),
+        _row(4, "q", _answer("bad", False)),
+    ]
+    for order in permutations(rows):
+        (pair,), _, _ = _run(order)
+        assert (pair.chosen.label, pair.chosen.score) == (True, 1.5)
+        assert (pair.rejected.label, pair.rejected.score) == (False, None)
+
+
+def test_an_answer_that_is_ranked_already_is_not_counted_as_left_out():
+    ranked = _row(1, "q", _answer("kept"), _answer("first"), verdict=Verdict(0, 1, "regeneration"))
+    rows = [ranked, _row(2, "q", _answer("first")), _row(3, "q", _answer("kept"))]
+    pairs, _, rejects = _run(rows)
+    assert pairs == [ranked]
+    assert rejects == []
+    _, _, rejects = _run([*rows, _row(4, "q", _answer("third"))])
+    assert rejects == [(4, "no-feedback")]
+
+
+def test_of_scores_the_middle_is_left_with_its_reason():
+    rejects = []
+    scored = [_answer(f"{score}", score=float(score)) for score in (1, 2, 3)]
+    make_pairs([_row(1, "q", *scored)], rejects.append)
+    assert [(r.reason, r.detail) for r in rejects] == [
+        ("unmatched-answer", "only the best and the worst score make a pair")
+    ]
+
+
+def test_a_demonstration_has_no_thumb():
+    """Else a copy with one would not be a near-duplicate of a copy without."""
+    rows = [_row(1, "q", _answer("good", True)), _row(2, "r", _answer("fine"))]
+    out, _ = make_demonstrations(rows, lambda _: None)
+    assert [(e.shape, e.completions[0].label) for e in out] == [("demonstration", None)] * 2

@@ -216,3 +216,14 @@ def test_scores_without_a_name_go_with_the_one_that_has_one() -> None:
     for chosen in (None, "help"):
         (found,) = settled(answered("a"), *signals, score=chosen)
         assert found.completions[0].score == 0.75
+
+
+def test_the_last_vote_on_two_answers_counts_whether_or_not_it_prefers_one() -> None:
+    bad = said("vote", "1", choice=None, by="ann")
+    first = said("vote", "2", choice=0, over=1, by="ann")
+    (found,) = settled(answered("a", "b"), bad, first)
+    assert found.verdict == Verdict(0, 1, "vote")
+    assert [c.label for c in found.completions] == [None, None]
+    (found,) = settled(answered("a", "b"), replace(first), replace(bad))
+    assert found.verdict is None
+    assert [c.label for c in found.completions] == [False, False]

@@ -225,3 +225,26 @@ def test_where_all_prompts_are_known_to_be_on_one_side():
 def test_without_a_held_out_part_everything_is_trained_on():
     rows = [_example("1"), _example("2")]
     assert split(rows, 0, known={rows[0].prompt_key: True}) == (rows, [])
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_near_duplicates_follow_a_known_prompt(held):
+    """What an earlier stage held out is not trained on in other words, nor the other way round."""
+    asked = "where in the wide world is my parcel and when will it come to"
+    rows = [_example(f"{asked} us"), _example(f"{asked} you")]
+    rows += [_example(f"number {i} of {i + 1}") for i in range(20)]
+    for seed in range(4):
+        train, heldout = split(rows, 0.2, "cluster", seed=seed, known={rows[0].prompt_key: held})
+        side = heldout if held else train
+        assert rows[0] in side
+        assert rows[1] in side
+
+
+def test_what_was_trained_on_stays_so_in_a_group_with_a_held_out_prompt():
+    rows = [_example(f"{i}", group="a") for i in range(3)]
+    rows += [_example(f"other {i}", group=f"b{i}") for i in range(9)]
+    known = {rows[0].prompt_key: True, rows[1].prompt_key: False}
+    for seed in range(4):
+        train, heldout = split(rows, 0.2, "tag:group", seed=seed, known=known)
+        assert rows[1] in train
+        assert {rows[0].id, rows[2].id} <= {row.id for row in heldout}

@@ -90,7 +90,8 @@ def test_an_answer_that_came_back_changed_was_edited() -> None:
     assert [(e.chosen.text, e.rejected.text) for e in found] == [(edited, original)]
     assert [e.verdict for e in found] == [Verdict(0, 1, "edit")]
     assert found[0].prompt == (USER,)
-    assert [p.line for p in found[0].provenance] == [1]
+    # The row of the original, and that of the edit: whoever erases either erases the pair.
+    assert [p.line for p in found[0].provenance] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +125,11 @@ def test_few_shot_turns_before_the_conversation_are_not_edits() -> None:
     shot = (Message("user", "x?"), Message("assistant", "y"))
     rows = [row(1, "a", *shot, USER), row(2, "c", *shot, USER, Message("assistant", "a"), THANKS)]
     assert from_traffic(rows) == []
+
+
+def test_an_edit_comes_from_the_first_row_that_holds_it() -> None:
+    later = (USER, Message("assistant", "one two three five"), THANKS)
+    rows = [row(1, "one two three four"), row(2, "x", *later)]
+    rows.append(row(3, "y", *later, Message("assistant", "x"), USER))
+    (pair,) = from_traffic(rows)
+    assert [p.line for p in pair.provenance] == [1, 2]

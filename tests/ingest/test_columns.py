@@ -108,3 +108,17 @@ def test_a_file_that_matches_no_format_says_how(tmp_path):
         list(read_examples(path))
     spec = "columns:prompt=frage,completion=antwort"
     assert len(list(read_examples(path, format=spec))) == 1
+
+
+def test_a_text_alone():
+    example = _parse("text=full_text", {"full_text": "My name is Ann.", "template": 7})
+    assert (example.prompt, example.shape) == ((), "text")
+    assert example.completions == (answer(Message("assistant", "My name is Ann.")),)
+    assert example.tags == {"template": "7"}
+    for row, reason in (({"full_text": 7}, "wrong-type"), ({"full_text": " "}, "empty-answer")):
+        with pytest.raises(RecordError) as caught:
+            _parse("text=full_text", row)
+        assert caught.value.reason == reason
+    for spec in ("text=a,prompt=b", "text=a,completion=b", "text=a,chosen=b,rejected=c"):
+        with pytest.raises(IngestError, match="a text has no prompt and no answers"):
+            find(f"columns:{spec}")

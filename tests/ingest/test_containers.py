@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palate.ingest import IngestError
-from palate.ingest.containers import files, rows
+from palate.ingest.containers import files, ignored, rows
 from palate.ingest.text_rows import Raw, json_rows, jsonl_rows
 
 
@@ -296,3 +297,132 @@ def test_streams_do_not_read_ahead(tmp_path):
     stream = rows(path)
     assert next(stream) == Raw(1, {"a": 1})
     stream.close()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.jsonl", '{"a": "é\\u2028\u2028"}\r\n{"a": "😀"}\r\n'),
+        ("rows.json", '[{"a": "é\\u2028\u2028"}, {"a": "😀"}]'),
+        ("rows", '{"a": "é\\u2028\u2028"}\n{"a": "😀"}\n'),
+    ],
+)
+def test_utf_16_is_read_where_its_mark_says_so(tmp_path, encoding, name, text):
+    path = tmp_path / name
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + text.encode(encoding))
+    expected = [{"a": "é\u2028\u2028"}, {"a": "😀"}]
+    assert [value for _, value in _read(path)] == expected
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert [value for _, value in _read(packed)] == expected
+
+
+def test_what_is_broken_in_utf_16_is_said(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    half = '{"a": "'.encode("utf-16") + b"\x3d\xd8" + '"}\n{"a": 1}\n'.encode("utf-16-le")
+    path.write_bytes(half)
+    assert _read(path) == [(1, "bad-utf8"), (2, {"a": 1})]
+    path.write_bytes(half[:-1])
+    with pytest.raises(IngestError, match="is not UTF-16 throughout"):
+        list(rows(path))
+    table = tmp_path / "rows.csv"
+    table.write_bytes("a\tb\n1\té\n".encode("utf-16"))
+    assert _read(table) == [(2, {"a": "1", "b": "é"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Two arrays, as `cat a.json b.json` leaves them, and an object after one.
+        ('[{"a": 1}]\n[{"a": 2}]\n', [(1, {"a": 1}), (2, {"a": 2})]),
+        ('[{"a": 1}] {"a": 2}', [(1, {"a": 1}), (2, {"a": 2})]),
+        ('[{"a": 1}] oops', [(1, {"a": 1}), (2, "broken-json")]),
+        ('[{"a": 1}] [{"a": 2}', [(1, {"a": 1}), (2, {"a": 2}), (3, "broken-json")]),
+    ],
+)
+def test_what_follows_an_array_is_not_left_out(tmp_path, text, expected):
+    path = tmp_path / "rows.json"
+    path.write_text(text, encoding="utf-8")
+    assert _read(path) == expected
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_under_the_name_of_jsonl(tmp_path, indent, mark):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(mark + json.dumps([{"a": 1}, {"a": 2}], indent=indent).encode())
+    assert _read(path) == [(1, {"a": 1}), (2, {"a": 2})]
+    path.write_bytes(mark + json.dumps({"a": 1}, indent=1).encode())
+    assert _read(path) == [(1, {"a": 1})]
+
+
+def test_times_in_nanoseconds_as_pandas_writes_them(tmp_path):
+    path = tmp_path / "rows.parquet"
+    stamp = pa.array([1_760_000_000_123_456_789], pa.timestamp("ns", "UTC"))
+    nested = pa.StructArray.from_arrays([stamp], ["at"])
+    columns = {"at": stamp, "deep": nested, "many": pa.ListArray.from_arrays([0, 1], nested)}
+    columns["took"] = pa.array([1_500], pa.duration("ns"))
+    pq.write_table(pa.table(columns), path)
+    (raw,) = rows(path)
+    # 1 760 000 000 s after 1970
+    assert raw.value["at"] == datetime(2025, 10, 9, 8, 53, 20, 123_456, tzinfo=UTC)
+    assert raw.value["deep"] == {"at": raw.value["at"]}
+    assert raw.value["many"] == [{"at": raw.value["at"]}]
+    assert raw.value["took"].microseconds == 1
+
+
+def test_a_time_that_python_does_not_have_ends_in_one_line(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"at": pa.array([9 * 10**18], pa.timestamp("us"))}), path)
+    with pytest.raises(IngestError, match=r"cannot read .* after row 0"):
+        list(rows(path))
+
+
+def test_what_packs_itself_is_not_packed_again(tmp_path):
+    path = tmp_path / "rows.parquet.gz"
+    path.write_bytes(gzip.compress(b"PAR1"))
+    with pytest.raises(IngestError, match=r"packs itself: unpack it, as rows\.parquet$"):
+        list(rows(path))
+
+
+def test_an_open_quotation_mark_is_said_to_be_one(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('a,b\n1,2\n"3,4\n5,6\n', encoding="utf-8")
+    good, bad = rows(path)
+    assert good.value == {"a": "1", "b": "2"}
+    assert (bad.line, "never closed" in str(bad.error)) == (3, True)
+
+
+def test_links_in_a_folder_are_followed_once(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.jsonl").write_text("{}\n")
+    (tmp_path / "data" / "a.jsonl").write_text("{}\n")
+    (tmp_path / "data" / "in").symlink_to("../elsewhere")
+    (tmp_path / "data" / "circle").symlink_to("../data")
+    (tmp_path / "data" / "nowhere.jsonl").symlink_to("absent")
+    (tmp_path / "data" / "c.bz2").write_bytes(b"BZh")
+    folder = tmp_path / "data"
+    found = files(folder)
+    assert found == [folder / "a.jsonl", folder / "in" / "b.jsonl", folder / "nowhere.jsonl"]
+    assert ignored(folder) == [folder / "c.bz2"]
+    assert ignored(folder / "a.jsonl") == []
+    with pytest.raises(IngestError, match=r"cannot read .*nowhere.jsonl"):
+        list(rows(found[2]))
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    (tmp_path / "shut").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(IngestError, match=r"cannot read .*shut: Permission denied"):
+        files(tmp_path)

@@ -96,3 +96,12 @@ def test_what_cannot_be_used_is_refused_under_its_reason(module, row, reason):
     with pytest.raises(RecordError) as caught:
         module.parse(row)
     assert caught.value.reason == reason
+
+
+def test_words_that_litellm_was_told_not_to_log_are_no_answer():
+    said = {"role": "assistant", "content": "redacted-by-litellm"}
+    row = {**LITELLM, "messages": [{"role": "user", "content": "redacted-by-litellm"}]}
+    row["response"] = {"choices": [{"message": said}]}
+    with pytest.raises(RecordError) as caught:
+        litellm.parse(row)
+    assert caught.value.reason == "empty-answer"

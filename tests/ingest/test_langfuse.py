@@ -137,3 +137,34 @@ def test_what_cannot_be_used_is_refused_under_its_reason(row, reason):
     with pytest.raises(RecordError) as caught:
         parse(row)
     assert caught.value.reason == reason
+
+
+def test_what_its_handler_for_langchain_writes():
+    """Tools as messages after the others, and calls in LangChain's words under OpenAI's roles."""
+    calling = {"name": "find_order", "args": {"number": "A-17"}, "id": "call_7f"}
+    row = {
+        "id": "obs-a1b2c3d4",
+        "traceId": "t",
+        "type": "GENERATION",
+        "input": [
+            {"role": "user", "content": ASKED.content},
+            {"role": "assistant", "content": "", "tool_calls": [{**calling, "type": "tool_call"}]},
+            {"role": "tool", "content": "shipped", "tool_call_id": "call_7f"},
+            {"role": "tool", "content": TOOL},
+        ],
+        "output": {"role": "assistant", "content": "", "tool_calls": [calling]},
+    }
+    (example,) = parse(row)
+    made = tool_call({"number": "A-17"})
+    assert example.tools == (TOOL,)
+    assert example.prompt == (
+        ASKED,
+        Message("assistant", "", (made,)),
+        Message("tool", "shipped", tool_call_id="call_7f"),
+    )
+    assert example.completions == (answer(Message("assistant", "", (made,))),)
+    function = TOOL["function"]
+    bare = {"name": "find_order", "description": function["description"]}
+    bare["input_schema"] = function["parameters"]  # Anthropic's
+    (example,) = parse({**row, "input": [row["input"][0], {"role": "tool", "content": bare}]})
+    assert example.tools == (TOOL,)

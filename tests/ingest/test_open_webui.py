@@ -3,7 +3,16 @@
 import copy
 
 import pytest
-from tests.ingest.fixture_rows import RENT, SYSTEM, answer, read, rows, signals
+from tests.ingest.fixture_rows import (
+    FOUND,
+    RENT,
+    SYSTEM,
+    answer,
+    read,
+    rows,
+    signals,
+    tool_call,
+)
 
 from palate.ingest.open_webui import ids_of, parse
 from palate.records import Message, RecordError, Verdict
@@ -112,3 +121,57 @@ def test_errors_and_unfinished_answers_are_not_beside_the_rated_one():
 
     example, *_ = parse(_with(change))
     assert len(example.completions) == 1
+
+
+CALLED = (
+    '<details type="tool_calls" done="true" id="call_7f" name="find_order" '
+    'arguments="&quot;{\\&quot;number\\&quot;: \\&quot;A-17\\&quot;}&quot;" '
+    'result="{&quot;status&quot;: &quot;shipped&quot;}" files="" embeds="">\n'
+    "<summary>Tool Executed</summary>\n</details>\n"
+)
+
+
+def _rated(content):
+    row = rows("open-webui")[1]
+    key = row["meta"]["message_id"]
+    row["snapshot"]["chat"]["chat"]["history"]["messages"][key]["content"] = content
+    return row
+
+
+def test_tool_calls_in_an_answer_become_turns():
+    thought = '<details type="reasoning" done="true">\n> Hm.\n</details>\n'
+    (example, *_) = parse(_rated(f"{thought}I look.\n{CALLED}It is on its way."))
+    made = tool_call('{"number": "A-17"}')
+    turns = (
+        Message("assistant", "I look.", (made,)),
+        Message("tool", FOUND.replace(": ", ":"), tool_call_id="call_7f"),
+        Message("assistant", "It is on its way."),
+    )
+    assert example.completions == (answer(*turns, source="gpt-small", label=False),)
+    # two at once are calls of one turn; a word between them makes two turns
+    (both, *_) = parse(_rated(f"{CALLED}{CALLED}Done."))
+    roles = [(turn.role, len(turn.tool_calls)) for turn in both.completions[0].messages]
+    assert roles == [("assistant", 2), ("tool", 0), ("tool", 0), ("assistant", 0)]
+    (apart, *_) = parse(_rated(f"{CALLED}Again.{CALLED}Done."))
+    assert [m.content for m in apart.completions[0].messages if m.role == "assistant"] == [
+        "",
+        "Again.",
+        "Done.",
+    ]
+
+
+def test_a_result_within_the_block_and_one_that_is_missing():
+    inside = CALLED.replace(' result="{&quot;status&quot;: &quot;shipped&quot;}"', "")
+    later = inside.replace("</summary>\n", "</summary>\n&quot;on its way&quot;\n")
+    (example, *_) = parse(_rated(f"{later}It is."))
+    assert example.completions[0].messages[1].content == "on its way"
+    for broken in (inside, CALLED.replace('done="true"', 'done="false"')):
+        with pytest.raises(RecordError) as caught:
+            parse(_rated(f"{broken}It is."))
+        assert caught.value.reason == "bad-tool-call"
+
+
+def test_what_a_model_ran_aloud_is_left_out():
+    ran = '<details type="code_interpreter" done="true">\n```python\n1+1\n```\n</details>\n2.'
+    (example, *_) = parse(_rated(ran))
+    assert example.completions[0].text == "2."

@@ -2,7 +2,7 @@
 
 import pytest
 
-from palate.ingest.openai_chat import parse, sniff, time_of
+from palate.ingest.openai_chat import ids_of, parse, sniff, time_of
 from palate.records import Message, RecordError
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
@@ -160,3 +160,48 @@ def test_one_thumb_for_two_choices_is_not_guessed():
 @pytest.mark.parametrize("created", [10**400, float("nan"), -5, True, None, [], "", 1e30])
 def test_a_strange_time_is_no_time(created):
     assert time_of(_row(created=created)) is None
+
+
+RESPONSES = {
+    "request": {"model": "asked-for", "instructions": "Be brief.", "input": "Hi"},
+    "response": {
+        "id": "resp_0a1b2c3d",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "model": "small-1",
+        "error": None,
+        "status": "completed",
+        "output": [
+            {"type": "reasoning", "summary": []},
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+            },
+        ],
+    },
+    "feedback": "down",
+}
+
+
+def test_calls_of_the_responses_api():
+    assert sniff(RESPONSES)
+    (example,) = parse(RESPONSES)
+    assert [(m.role, m.content) for m in example.prompt] == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+    ]
+    (answer,) = example.completions
+    assert (answer.text, answer.label, answer.source) == ("Hello", False, "small-1")
+    assert ids_of(RESPONSES) == ("openai:resp_0a1b2c3d",)
+    assert time_of(RESPONSES) == "2023-11-14T22:13:20+00:00"
+    asked, said = RESPONSES["request"], RESPONSES["response"]
+    cut = {**said, "incomplete_details": {"reason": "max_output_tokens"}}
+    (example,) = parse({"body": asked, "response": {"status_code": 200, "body": cut}})
+    assert example.completions[0].finish_reason == "length"
+    assert _reason({"request": {"model": "m"}, "response": said}) == "missing-field"
+    assert _reason({"request": {**asked, "previous_response_id": "r"}, "response": said}) == (
+        "missing-field"
+    )
+    failed = {**said, "error": {"code": "server_error"}, "output": []}
+    assert _reason({"request": asked, "response": failed}) == "provider-error"

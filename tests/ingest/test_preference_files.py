@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from palate.ingest import llama_factory, openai_preference, trl
+from palate.ingest import axolotl, llama_factory, openai_preference, trl
 from palate.records import Message, RecordError
 
 USER = {"role": "user", "content": "Hi"}
@@ -266,3 +266,24 @@ def test_llama_factory_refuses(row, reason):
     with pytest.raises(RecordError) as caught:
         llama_factory.parse(row)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("read", "row"),
+    [
+        (llama_factory, {"messages": [USER], "chosen": GOOD, "rejected": BAD, "images": ["a.png"]}),
+        (llama_factory, {"conversations": [HUMAN, {"from": "gpt", "value": "x"}], "image": "a"}),
+        (trl, {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD], "images": [{"bytes": "x"}]}),
+        (axolotl, {"question": "Hi", "chosen": "Hello", "rejected": "What?", "audio": {"a": 1}}),
+        (trl, {"messages": [{**USER, "images": ["aGk="]}, GOOD]}),  # Ollama's messages
+    ],
+)
+def test_what_comes_with_images_is_not_learned_without_them(read, row):
+    assert read.sniff(row)
+    with pytest.raises(RecordError) as caught:
+        read.parse(row)
+    assert caught.value.reason == "unsupported-content"
+    for empty in (None, [], "", False):
+        blind = {k: empty if k in ("images", "image", "audio") else v for k, v in row.items()}
+        if blind != row:
+            read.parse(blind)

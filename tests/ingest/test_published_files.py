@@ -37,6 +37,9 @@ def shared(name: str) -> Path:
         ("polite_pairs.json", "auto", {"pair": 1094}, {"equal-answers": 6}),
         ("kto_en_demo.json", "auto", {"labelled": 300}, {}),
         ("banking77_train.csv", "auto", {"text": 10_003}, {}),
+        ("ifeval_prompts.jsonl", "columns:text=prompt", {"text": 541}, {}),
+        ("xstest_prompts.csv", "auto", {"labelled": 450}, {}),
+        ("presidio_synth_v2.json", "columns:text=full_text", {"text": 1_500}, {}),
         ("gsm8k_test.jsonl", ASKED, {"demonstration": 1_319}, {}),
         ("gsm8k_train.jsonl", ASKED, {"demonstration": 7_473}, {}),
         ("gsm8k_model_solutions.jsonl", SOLUTIONS, {"labelled": 1_319}, {}),
@@ -69,9 +72,7 @@ def test_how_strongly_the_annotators_agree() -> None:
     assert strengths == {1.0: 742, 0.67: 94, 0.33: 19}
 
 
-@pytest.mark.parametrize(
-    "name", ["ifeval_prompts.jsonl", "xstest_prompts.csv", "presidio_synth_v2.json"]
-)
+@pytest.mark.parametrize("name", ["ifeval_prompts.jsonl", "presidio_synth_v2.json"])
 def test_prompts_alone_are_no_format(name: str) -> None:
     with pytest.raises(IngestError, match=r"matches no format.*columns:prompt=COLUMN"):
         list(read_examples(shared(name)))

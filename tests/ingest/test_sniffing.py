@@ -1,9 +1,12 @@
 """Sniffing: each format is recognised as itself, and what is none of them is explained."""
 
+import json
+import os
+
 import pytest
 from tests.ingest.fixture_rows import FIXTURES, rows
 
-from palate.ingest import FORMATS, IngestError, otlp
+from palate.ingest import FORMATS, IngestError, otlp, read_arrivals
 from palate.ingest.registry import find, no_match, sniff
 
 USER = {"role": "user", "content": "Hi"}
@@ -143,3 +146,29 @@ def test_an_unknown_format_names_the_nearest():
         IngestError, match="unknown format 'opnai-chat'; did you mean 'openai-chat'"
     ):
         find("opnai-chat")
+
+
+def test_a_file_that_begins_with_what_is_no_format(tmp_path):
+    """A trace of a whole service: the calls of the model come after hundreds of other spans."""
+    other = {"name": "GET", "span_id": "40f067aa0ba902b7", "attributes": {"http.method": "GET"}}
+    file = tmp_path / "spans.jsonl"
+    lines = [json.dumps(other)] * 900 + [json.dumps(row) for row in rows("opentelemetry")]
+    file.write_text("\n".join(lines))
+    rejects = []
+    found = list(read_arrivals(file, on_reject=rejects.append))
+    assert len(found) > 1
+    assert [r.reason for r in rejects[:900]] == ["no-model-call"] * 900
+    assert rejects[0].line == 1
+    file.write_text("\n".join([json.dumps(other)] * 1500 + lines[-1:]))
+    with pytest.raises(IngestError, match="matches no format: it has the fields name, span_id"):
+        list(read_arrivals(file))
+
+
+def test_a_name_that_is_not_utf_8_is_spelled_out(tmp_path):
+    file = tmp_path / os.fsdecode(b"log\xff.jsonl")
+    try:
+        file.write_text(json.dumps({"prompt": "Hi", "chosen": "Hello", "rejected": "What?"}))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (arrival,) = read_arrivals(file)
+    assert arrival.record.provenance[0].source == f"{tmp_path}/log\\xff.jsonl"

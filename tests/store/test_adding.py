@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from tests.store.arrivals import chat, signal
@@ -167,3 +168,59 @@ def test_a_persons_changes_of_mind_are_kept_in_their_order(store: Store) -> None
         added(store, signal("openai:1", "thumb", label=label, by="ann", line=line, time=time))
     (one,) = stored(store)
     assert [s.label for s in one.signals] == [True, False, True]
+
+
+def test_a_zero_byte_which_postgresql_cannot_hold(store: Store) -> None:
+    row = chat("a\0?", "y\0es", ids=("openai:1\0",), user="an\0n", time="no\0w", label=True)
+    said = signal("openai:1\0", "thumb", label=False, by="e\0ve", comment="\0")
+    assert added(store, said).waiting == 1
+    assert added(store, row).new == 1
+    (one,) = stored(store)
+    assert (one.example.prompt[0].content, one.example.completions[0].text) == ("a\0?", "y\0es")
+    assert (one.user, one.example.provenance[0].time) == ("an\ufffdn", "no\ufffdw")
+    assert sorted(s.by or "" for s in one.signals) == ["", "e\0ve"]
+
+
+def test_any_order_gives_the_same_where_ids_tell_apart(tmp_path: Path) -> None:
+    """As docs/store.md says: the interactions, their events, and all sightings of each."""
+    rows = [
+        chat("a?", "yes", ids=("openai:1",), label=True, line=1),
+        chat("a?", "yes", ids=("openai:1", "langfuse:observation/1"), line=2),
+        chat("a?", "yes", ids=("openai:2",), line=3),
+        signal("langfuse:observation/1", "thumb", label=False, by="ann"),
+        chat("b?", "no", line=5),
+    ]
+    for number, order in enumerate(itertools.permutations(rows)):
+        with Store.open(tmp_path / f"{number}.db") as store:
+            for row in order:
+                added(store, row)
+            found = {one.id: one for one in stored(store)}
+            assert find(store, "openai:1").id in found
+        said = [
+            (
+                one.example.prompt[0].content,
+                [(s.kind, s.label, s.by) for s in one.signals],
+                {p.line for p in one.example.provenance},
+            )
+            for one in found.values()
+        ]
+        assert sorted(said, key=str) == [
+            ("a?", [("thumb", False, "ann"), ("thumb", True, None)], {1, 2}),
+            ("a?", [], {3}),
+            ("b?", [], {5}),
+        ]
+
+
+def test_order_decides_where_only_words_join(store: Store) -> None:
+    """The limit that docs/store.md states: what joins two comes last, or comes first."""
+    first = chat("a?", "yes", ids=("openai:1",), line=1)
+    other = chat("a?", "yes", ids=("langfuse:observation/7",), line=2)
+    both = chat("a?", "yes", ids=("openai:2", "langfuse:observation/7"), line=3)
+    assert added(store, first, other, both).new == 1
+    renamed = [
+        chat("z?", "yes", ids=tuple(f"{name}z" for name in names), line=line)
+        for line, names in enumerate(
+            (("openai:2", "langfuse:observation/7"), ("langfuse:observation/7",), ("openai:1",))
+        )
+    ]
+    assert added(store, *renamed).new == 2

@@ -229,3 +229,29 @@ def test_what_waits_for_the_trace_of_an_erased_answer(store: Store) -> None:
     assert erase_user(store, "ann").events == 1
     assert SECRET not in everything(store)
     assert counts(store) == {"interactions": 0, "erased": 1, "waiting": 1}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_comes_late_about_the_trace_of_an_erased_answer(store: Store, again: bool) -> None:
+    tags = {"trace_id": "t42"}
+    store.add([chat(SECRET, "a", ids=("langfuse:observation/1",), tags=tags, user="ann")], "log")
+    correction = (Message("assistant", SECRET),)
+    late = signal("langfuse:trace/t42", "edit", edit=correction, by="eve", comment=SECRET)
+    if again:  # it had come before, and was erased with the answer
+        store.add([late], "scores")
+    erase_user(store, "ann")
+    assert store.add([late], "scores").erased == 1
+    assert store.add([chat(SECRET, "a", ids=("langfuse:trace/t42",))], "traces").erased == 1
+    assert SECRET not in everything(store)
+    assert counts(store) == {"interactions": 0, "erased": 1}
+    other = signal("langfuse:trace/t43", "thumb", label=True)
+    assert store.add([other], "scores").waiting == 1, "of another trace"
+
+
+def test_a_trace_that_is_an_interaction_itself_keeps_its_name(store: Store) -> None:
+    tags = {"trace_id": "t42"}
+    store.add([chat("q?", "a", ids=("langfuse:trace/t42",), tags=tags, user="bob")], "traces")
+    store.add([chat("r?", "b", ids=("langfuse:observation/1",), tags=tags, user="ann")], "log")
+    erase_user(store, "ann")
+    store.add([signal("langfuse:trace/t42", "thumb", label=True)], "scores")
+    assert counts(store) == {"interactions": 1, "erased": 1, "thumb": 1}

@@ -223,3 +223,90 @@ def test_a_password_is_not_shown() -> None:
 )
 def test_what_is_a_store(place: str, yes: bool) -> None:
     assert is_store(place) is yes
+
+
+def test_a_file_of_which_nothing_is_usable_is_finished_and_read_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been read to its end, and says so; another reading tells why it gave nothing."""
+    for size in (importing.SMALL, 0):  # here, and in a process of its own
+        monkeypatch.setattr(importing, "SMALL", size)
+        for name, rows, rejected in (
+            ("empty.jsonl", [], {}),
+            ("broken.jsonl", ["{broken", "[]"], {"broken-json": 1, "not-an-object": 1}),
+            ("fruit.jsonl", [{"fruit": 1}], {}),
+        ):
+            file = written(tmp_path / name, rows)
+            with pytest.raises(IngestError, match=r"no usable row|matches no format"):
+                import_paths(store, [str(file)])
+            last = next(source for source in sources(store) if source.name == str(file))
+            assert last.completed is not None
+            assert last.summary == {
+                "rows": sum(rejected.values()),
+                "rejected": rejected,
+                "format": "auto",
+                "version": __version__,
+                "unusable": True,
+            }
+    assert len(sources(store)) == 3
+
+
+def test_what_ended_before_its_file_did_is_not_finished(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path / "log.jsonl", [logged(1)])
+    monkeypatch.setattr(importing, "SMALL", 0)
+    monkeypatch.setattr(importing, "_parse", os._exit)
+    with pytest.raises(IngestError, match="ended with code"):
+        import_paths(store, [str(file)])
+    assert [source.completed for source in sources(store)] == [None]
+
+
+def test_a_file_that_may_not_be_read_does_not_stop_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "a.jsonl", [logged(1)])
+    shut = written(tmp_path / "b.jsonl", [logged(2)])
+    (tmp_path / "c.bz2").write_bytes(b"BZh")
+    real = importing.file_hash
+
+    def file_hash(path: Path) -> str:
+        if path == shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(importing, "file_hash", file_hash)
+    summary = import_paths(store, [str(tmp_path)])
+    assert (summary.files, summary.problems) == (1, [f"cannot read {shut}: Permission denied"])
+    assert summary.ignored == [tmp_path / "c.bz2"]
+
+
+def test_why_nothing_was_usable_is_said_for_each_file(store: Store, tmp_path: Path) -> None:
+    written(tmp_path / "a.jsonl", [logged(1)])
+    written(tmp_path / "b.jsonl", [{"fruit": "apple"}])
+    (said,) = import_paths(store, [str(tmp_path)]).problems
+    assert "unknown-format 1 (first at line 1: the file matches no format: it has the" in said
+    assert len(said) < 400
+
+
+def test_a_packed_file_is_measured_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a log of 40 MB, which `.gz` makes 4, would be parsed and written in turns."""
+    packed = written(tmp_path / "log.jsonl.gz", [logged(n) for n in range(20)])
+    plain = tmp_path / "log.jsonl"
+    plain.write_bytes(packed.read_bytes())  # of the same size, and no archive by its name
+    monkeypatch.setattr(importing, "SMALL", packed.stat().st_size + 1)
+    monkeypatch.setattr(importing, "_parsed", lambda file: iter(()))
+
+    def refuse(how: str) -> None:
+        raise RuntimeError(f"a process by {how}")
+
+    monkeypatch.setattr(importing.multiprocessing, "get_context", refuse)
+    with importing._batches((str(plain), plain, True, "auto")) as batches:
+        assert list(batches) == []
+    with (
+        pytest.raises(RuntimeError, match="a process by spawn"),
+        importing._batches((str(packed), packed, True, "auto")),
+    ):
+        pass

@@ -17,6 +17,7 @@ from palate.records import Example, Message
 
 if TYPE_CHECKING:
     from palate.store.reading import Stored
+    from palate.store.sources import Source
 
 WIDTH = 100  # characters of a text that a list shows
 
@@ -199,11 +200,16 @@ def _show_store(target: str, beginning: str | None, *, as_json: bool) -> None:
         return
     say = reporter_for()
     say.table(target, ["", "count"], [[name, f"{number:,}"] for name, number in totals.items()])
-    rows = [
-        [s.name, f"{(s.summary or {}).get('rows', '')}", s.completed or "not finished"]
-        for s in listed
-    ]
+    rows = [[s.name, f"{(s.summary or {}).get('rows', '')}", _imported(s)] for s in listed]
     say.table("Sources", ["", "rows", "imported"], rows)
+
+
+def _imported(source: Source) -> str:
+    """When a source was read, or why it has no such time: what is no file has no end."""
+    if source.completed is None:
+        return "not finished" if source.sha256 is not None else f"since {source.began}"
+    unusable = (source.summary or {}).get("unusable")
+    return f"{source.completed}{', nothing usable' if unusable else ''}"
 
 
 def _stored(one: Stored) -> dict[str, object]:

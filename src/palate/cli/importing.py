@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from palate.store.importing import Summary
 
 _LOOKED_AT = 200  # rows by which the number of all is estimated
-_PACKED = 5  # how much larger a compressed file is unpacked
 
 
 def run_import(
@@ -87,6 +86,7 @@ def _rows(path: Path) -> int:
     from itertools import islice
 
     from palate.ingest import IngestError, containers
+    from palate.store.importing import PACKED
 
     if containers.kind_of(path) == "parquet":
         import pyarrow.parquet as pq
@@ -101,7 +101,7 @@ def _rows(path: Path) -> int:
         return 0
     if len(first) < _LOOKED_AT:
         return len(first)
-    packed = _PACKED if path.suffix in containers.COMPRESSED else 1
+    packed = PACKED if path.suffix.lower() in containers.COMPRESSED else 1
     length = sum(len(json.dumps(row.value)) for row in first) / len(first)
     return int(path.stat().st_size * packed / max(1.0, length))
 
@@ -117,6 +117,7 @@ def as_dict(summary: Summary, seconds: float) -> dict[str, Any]:
         "rejected": dict(summary.rejected),
         "skipped": summary.skipped,
         "problems": summary.problems,
+        "ignored": [str(path) for path in summary.ignored],
         "seconds": seconds,
     }
 
@@ -142,6 +143,9 @@ def show(summary: Summary, rejects: Rejects, db: str, say: Reporter) -> None:
         say.note(f"{name}: imported before, nothing added")
     for problem in summary.problems:
         say.note(f"! {problem}")
+    if summary.ignored:
+        kinds = Counter(path.suffix or path.name for path in summary.ignored)
+        say.note(f"no data by their names, and not read: {_kinds(kinds)}")
     if summary.rejected and rejects.path is None:
         say.note("list every refused row with --rejects FILE")
     say.note(f"\nstore   {db}\nnext:   palate data show {db}\n        palate init MODEL {db}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -190,12 +192,37 @@ def version() -> None:
     typer.echo(f"palate {__version__}")
 
 
+_UNREAD = 141  # as shells show the end by SIGPIPE: 128 and the signal's number
+
+
+class _Out(io.FileIO):
+    """Standard output that ends the program quietly when its reader has gone, as `head` does.
+
+    SIGPIPE itself would do so at any socket of the program too, a client's of the proxy among them.
+    """
+
+    def write(self, data: Any) -> int:
+        """Write, or leave with the status that is the custom."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            # What is still to be flushed at the end goes nowhere, rather than fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            raise SystemExit(_UNREAD) from None
+
+
 def main() -> None:
     """The entry point of the `palate` program."""
     # Text that a user's terminal cannot show must not end a run.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Out(sys.stdout.fileno(), "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="replace",
+            line_buffering=sys.stdout.line_buffering,
+        )
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
     app()
 
 

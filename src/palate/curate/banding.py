@@ -159,7 +159,7 @@ class BandsOnDisk:
         self._writer = pq.ParquetWriter(self._parquet, schema, **options)
         self._files = {name: (folder / name).open("wb") for name in ("low", "shingles")}
         self._lengths: list[I64] = []
-        self._waiting: list[Banded] = []
+        self._waiting: list[tuple[U64, U64]] = []
         self.written = 0
 
     def add(self, rows: Banded) -> None:
@@ -167,8 +167,8 @@ class BandsOnDisk:
         rows.low.tofile(self._files["low"])
         rows.shingles.tofile(self._files["shingles"])
         self._lengths.append(rows.lengths)
-        self._waiting.append(rows)
-        if sum(map(len, self._waiting)) >= _ROW_GROUP:
+        self._waiting.append((rows.content, rows.keys))  # without the shingles, which are written
+        if sum(len(content) for content, _ in self._waiting) >= _ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
@@ -176,8 +176,8 @@ class BandsOnDisk:
 
         if not self._waiting:
             return
-        content = np.concatenate([rows.content for rows in self._waiting])
-        keys = np.concatenate([rows.keys for rows in self._waiting])
+        content = np.concatenate([content for content, _ in self._waiting])
+        keys = np.concatenate([keys for _, keys in self._waiting])
         self._waiting = []
         arrays = {"id": np.arange(self.written, self.written + len(content)), "content": content}
         arrays |= {name: keys[:, band] for band, name in enumerate(self._names)}

@@ -9,7 +9,7 @@ the machine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +30,10 @@ from palate.curate.shingles import I64, SLOTS, Sketches, sketch
 
 IN_MEMORY = 20_000
 """Rows up to which the bands stay in memory: 8 MB of them, and no start of DuckDB."""
+IN_MEMORY_SHINGLES = 16_000_000
+"""Shingles up to which they do: 64 MB, four times what so many rows of 200 words have."""
 _CHUNK = 2_000
+_CHUNK_LETTERS = 1 << 23  # or one row: of long documents, so many rows would take gigabytes
 _CHECKED_AT_ONCE = 1 << 16
 _BYTE = 256
 MARGIN = 0.12
@@ -48,7 +51,8 @@ def find_clusters(
     A row is one or several texts, all rows as many. Two are alike if the Jaccard index of each
     text with its counterpart is at least `similarity`; of the first texts, the shingles of `frame`
     do not count (see `shingles.sketch`). A row without a single word is alone. More than
-    `in_memory` rows go to a temporary folder, which is removed: 1.1 kB for each of 200 words.
+    `in_memory` rows, or rows of very many words, go to a temporary folder, which is removed:
+    1.1 kB for each of 200 words.
     """
     bands, slots = bands_for(similarity)
     spoken: list[NDArray[np.bool_]] = []
@@ -73,11 +77,22 @@ def _sketched(
 ) -> Iterator[Sketches]:
     """The rows with words, some thousand at a time; `spoken` gets which of all rows these are."""
     remaining = iter(rows)
-    while chunk := list(islice(remaining, _CHUNK)):
+    while chunk := _next_rows(remaining):
         sketches, has_words = sketch(chunk, frame)
         spoken.append(has_words)
         if has_words.any():
             yield sketches
+
+
+def _next_rows(remaining: Iterator[Sequence[str]]) -> list[Sequence[str]]:
+    chunk: list[Sequence[str]] = []
+    letters = 0
+    for row in remaining:
+        chunk.append(row)
+        letters += sum(map(len, row))
+        if len(chunk) == _CHUNK or letters >= _CHUNK_LETTERS:
+            break
+    return chunk
 
 
 def _stored(
@@ -86,7 +101,8 @@ def _stored(
     held: list[Banded] = []
     for chunk in chunks:
         held.append(chunk)
-        if sum(map(len, held)) > in_memory:
+        shingles = sum(len(part.shingles) for part in held)
+        if sum(map(len, held)) > in_memory or shingles > IN_MEMORY_SHINGLES:
             disk = BandsOnDisk(folder, bands)
             for part in chain(held, chunks):
                 disk.add(part)

@@ -120,7 +120,8 @@ def drop_contaminated(
 ) -> list[Example]:
     """The examples without those that hold an evaluation prompt, which are ``contaminated``.
 
-    Looked at are all messages of the prompt but the system's, and all answers.
+    Looked at are all messages of the prompt but the system's, what the user said in all turns
+    together, as the prompts of an evaluation are read, and all answers.
     """
     out: list[Example] = []
     for begin in range(0, len(examples), _CHUNK):
@@ -138,4 +139,5 @@ def drop_contaminated(
 
 def _texts(example: Example) -> list[str]:
     said = [m.content for m in example.prompt if m.role not in {"system", "developer"}]
-    return said + [answer_text(completion) for completion in example.completions]
+    turns = [asked(example)] if example.prompt else []
+    return said + turns + [answer_text(completion) for completion in example.completions]

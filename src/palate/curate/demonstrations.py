@@ -23,7 +23,9 @@ def make_demonstrations(
     origins: Counter[str] = Counter()
 
     def take(example: Example, completion: Completion, origin: str) -> None:
-        out.append(replace(example, completions=(completion,), verdict=None))
+        # A thumb that all of them have says nothing, and copies with and without it are equal.
+        shown = replace(completion, label=None)
+        out.append(replace(example, completions=(shown,), verdict=None))
         origins[origin] += 1
 
     every = list(examples)

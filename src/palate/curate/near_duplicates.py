@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 
 from palate.curate.clusters import find_clusters
 from palate.curate.rejects import OnReject, reject
@@ -15,7 +16,7 @@ PROMPTS_ALIKE = 0.5
 FRAME_SHARE = 0.25
 """What stands in this share of all prompts is their frame, and tells none of them apart."""
 _FRAME_LEAST = 5
-_FRAME_SAMPLE = 20_000
+_FRAME_SAMPLE, _FRAME_LETTERS = 20_000, 1 << 25  # texts, and their letters together
 
 
 def drop_near_duplicates(
@@ -24,10 +25,10 @@ def drop_near_duplicates(
     """The examples without those that repeat another in slightly other words, in their order.
 
     Two are alike if what the user said is, and each answer is like its counterpart: chosen like
-    chosen, rejected like rejected, thumbs equal. So the later turns of a conversation, whose
-    history grows, stay, and so do contradictions, which are another matter. What is alike over
-    others is one cluster, of which stays the example that most rows vouch for, by equal numbers
-    the one with the smallest content hash. The others are ``near-duplicate``.
+    chosen, rejected like rejected, and without a verdict thumbs equal. So the later turns of a
+    conversation, whose history grows, stay, and so do contradictions, which are another matter.
+    What is alike over others is one cluster, of which stays the example that most rows vouch for,
+    by equal numbers the one with the smallest content hash. The others are ``near-duplicate``.
     """
     rows = [_parts(example) for example in examples]
     roots = list(range(len(rows)))
@@ -82,7 +83,9 @@ def _frame(texts: Sequence[str]) -> frozenset[int]:
     Without this, prompts of one long template would all be near-duplicates. `texts` are in the
     order of their keys, which are hashes: the first of them are a fair sample.
     """
-    return common_shingles(texts[:_FRAME_SAMPLE], FRAME_SHARE, _FRAME_LEAST)
+    letters = accumulate(map(len, texts[:_FRAME_SAMPLE]))
+    count = sum(1 for _ in takewhile(lambda total: total <= _FRAME_LETTERS, letters))
+    return common_shingles(texts[: max(1, count)], FRAME_SHARE, _FRAME_LEAST)
 
 
 def _parts(example: Example) -> list[str]:
@@ -91,11 +94,14 @@ def _parts(example: Example) -> list[str]:
 
 
 def _by_labels(examples: Sequence[Example]) -> list[list[int]]:
-    """The rows whose answers have the same thumbs, or are as many without any."""
-    groups: dict[tuple[bool | None, ...], list[int]] = {}
+    """The rows that are pairs; of others, those with equal thumbs, or as many answers without.
+
+    Of a pair the verdict is what counts: by which rule it came about makes no difference.
+    """
+    groups: dict[tuple[bool | None, ...] | str, list[int]] = {}
     for row, example in enumerate(examples):
         labels = tuple(completion.label for completion in compared(example))
-        groups.setdefault(labels, []).append(row)
+        groups.setdefault("pair" if example.verdict else labels, []).append(row)
     return list(groups.values())
 
 

@@ -38,6 +38,13 @@ class _Answer:
     def score(self) -> float:
         return sum(self.scores) / len(self.scores) if self.scores else 0.0
 
+    @property
+    def settled(self) -> Completion:
+        """The completion with the majority's thumb and the mean score, not those of one row."""
+        ups, downs = self.labels[True], self.labels[False]
+        label = None if ups == downs else ups > downs
+        return replace(self.completion, label=label, score=self.score if self.scores else None)
+
 
 def group_by_prompt(examples: Iterable[Example]) -> dict[str, list[Example]]:
     """Examples with equal prompt and tools, groups in the order of first appearance."""
@@ -56,7 +63,7 @@ def make_pairs(
     never do. Rejects: ``no-contrast`` (only ups, or only downs), ``tie`` and ``small-gap``
     (scores), ``contradictory`` (the same answer got as many thumbs up as down), ``no-feedback``,
     once per prompt that gave no pair; ``unmatched-answer`` for each answer left over beside a
-    pair.
+    pair. An answer that the file, or the traffic, has ranked already is not left out.
     """
     pairs: list[Example] = []
     for rows in group_by_prompt(examples).values():
@@ -64,13 +71,13 @@ def make_pairs(
         answers = _answers(row for row in rows if row.verdict is None)
         made = _by_thumb(answers) + _by_score(answers, min_gap)
         pairs += ranked + [_pair(better, worse, by) for better, worse, by in made]
-        used = {id(answer) for better, worse, _ in made for answer in (better, worse)}
-        unused = [answer for answer in answers if id(answer) not in used]
-        if not made and answers:
-            on_reject(reject(_merged(answers), *_why_none(answers)))
+        used = {answer.key for better, worse, _ in made for answer in (better, worse)}
+        used |= {answer.content_key for row in ranked for answer in (row.chosen, row.rejected)}
+        unused = [answer for answer in answers if answer.key not in used]
+        if not made and unused:
+            on_reject(reject(_merged(unused), *_why_none(unused)))
         for answer in unused if made else []:
-            detail = "no answer of the other kind is left to set against this one"
-            on_reject(reject(_merged([answer]), "unmatched-answer", detail))
+            on_reject(reject(_merged([answer]), "unmatched-answer", _why_left(answer)))
     return pairs
 
 
@@ -115,7 +122,7 @@ def _pair(better: _Answer, worse: _Answer, by: str) -> Example:
     strength = better.score - worse.score if by == "score" else None
     return replace(
         first,
-        completions=(better.completion, worse.completion),
+        completions=(better.settled, worse.settled),
         verdict=Verdict(0, 1, by=by, strength=strength),
         tags=tags,
         provenance=tuple(dict.fromkeys(p for row in rows for p in row.provenance)),
@@ -130,6 +137,12 @@ def _merged(answers: Sequence[_Answer]) -> Example:
         completions=tuple(answer.completion for answer in answers),
         provenance=tuple(dict.fromkeys(p for row in rows for p in row.provenance)),
     )
+
+
+def _why_left(answer: _Answer) -> str:
+    if answer.scores and not answer.labels:
+        return "only the best and the worst score make a pair"
+    return "no answer of the other kind is left to set against this one"
 
 
 def _why_none(answers: Sequence[_Answer]) -> tuple[str, str]:

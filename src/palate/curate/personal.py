@@ -8,6 +8,7 @@ answer still speaks of the number in the question.
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,7 @@ _OWN: dict[str, Finder] = {
 }
 
 _CUT = 20  # characters
+_QUOTING = "provider-error"  # the one reason whose detail has words of the data
 
 Search = Callable[[str], list[Found]]
 
@@ -92,11 +94,13 @@ def _secrets() -> Finder:
 
 def apart(found: Iterable[Found]) -> list[Found]:
     """The findings in order, of those that overlap the surest, and of these the longest."""
-    taken: list[Found] = []
+    taken: list[Found] = []  # in order, so that only the neighbours can overlap
     for one in sorted(found, key=lambda f: (-f.score, f.start - f.end, f.start, f.kind)):
-        if all(one.end <= other.start or other.end <= one.start for other in taken):
-            taken.append(one)
-    return sorted(taken)
+        at = bisect(taken, one)
+        before, after = taken[at - 1 : at], taken[at : at + 1]
+        if all(one.end <= other.start or other.end <= one.start for other in before + after):
+            taken.insert(at, one)
+    return taken
 
 
 @dataclass(slots=True)
@@ -192,14 +196,17 @@ def search_examples(
 
 
 def without_personal(found: Reject, search: Search) -> Reject:
-    """The reject with its excerpt redacted: the list of rejects is a file too.
+    """The reject with its excerpt redacted, and the error that its detail may quote.
 
-    Of an excerpt that was cut, the end goes, in which half an address could stand.
+    The list of rejects is a file too. Of an excerpt that was cut, the end goes, in which half an
+    address could stand.
     """
     excerpt = found.excerpt
     if len(excerpt) >= EXCERPT:
         excerpt = excerpt[:-_CUT].rpartition(" ")[0]
-    return replace(found, excerpt=Redaction(search).text(excerpt))
+    redaction = Redaction(search)
+    detail = redaction.text(found.detail) if found.reason == _QUOTING else found.detail
+    return replace(found, excerpt=redaction.text(excerpt), detail=detail)
 
 
 def _listed(kinds: Counter[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 
 from palate.curate.rejects import OnReject, reject
@@ -18,6 +19,7 @@ LONGEST_ERROR = 600
 """Characters; a longer text that begins like an error explains one."""
 REFUSED_WITHIN = 250
 """Characters in which a refusal says what it is."""
+_QUOTED = 80  # characters of an error
 
 _STATUS = (
     "bad request|unauthorized|forbidden|not found|request timeout|payload too large|"
@@ -121,7 +123,8 @@ def drop_provider_errors(examples: Sequence[Example], on_reject: OnReject) -> li
     for example in examples:
         wrong = [c.text for c in compared(example) if is_provider_error(c.text)]
         if wrong:
-            said = " ".join(wrong[0].split())[:80]
+            # Never half a word: what is left of a key or an address could not be redacted.
+            said = textwrap.shorten(wrong[0], _QUOTED, placeholder=" …")
             on_reject(reject(example, "provider-error", f"an answer is the error '{said}'"))
         else:
             out.append(example)

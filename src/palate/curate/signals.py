@@ -124,8 +124,8 @@ def _settle(judged: Judged, score: str | None, on_reject: OnReject) -> list[Exam
     signals = [s for s in judged.signals if s.kind != "score" or s.name in {None, score}]
     if not signals:
         return [example]
-    every = [*own_signals(example), *_last_words(signals)]
     count = len(example.completions)
+    every = [*own_signals(example), *_last_words(signals, count)]
     fitting = [s for s in every if _within(s, count)]
     for signal in every:
         if not _within(signal, count):
@@ -186,11 +186,13 @@ def _edits(example: Example, signals: Sequence[Signal]) -> Iterator[Example]:
             yield replace(example, completions=(edited, original), verdict=Verdict(0, 1, "edit"))
 
 
-def _last_words(signals: Sequence[Signal]) -> list[Signal]:
-    """Without what the same person said before about the same answer."""
+def _last_words(signals: Sequence[Signal], count: int) -> list[Signal]:
+    """Without what the same person said before about the same of the `count` answers."""
     last: dict[object, Signal] = {}  # votes on the same two answers are about the same
     for number, signal in enumerate(signals):
-        places = {signal.choice, signal.over} if signal.kind == "vote" else {signal.choice}
+        places: set[int | None] = {signal.choice}
+        if signal.kind == "vote":  # that all are bad is about all of them
+            places = set(range(count)) if signal.choice is None else {signal.choice, signal.over}
         about = (signal.by, signal.kind, signal.name, frozenset(places))
         key = (number,) if signal.by is None else about
         last.pop(key, None)

@@ -28,7 +28,8 @@ def split(
     that share a prompt count as one group. `heldout_values` names the held-out tag values instead;
     a prompt that they share with another value is held out whole, so that no prompt is ever on
     both sides. `known` prompts (by `prompt_key`, True for held out) stay on their side, whatever
-    was drawn.
+    was drawn, and take the rest of their group with them; a group of which they are on both sides
+    is held out but for those that were trained on.
 
     Raises `ValueError` for a tag or value that does not exist, or if a side would be empty.
     """
@@ -41,9 +42,11 @@ def split(
     elif heldout == 0:
         return list(examples), []
     else:
-        held = _drawn(_groups(prompts, values), heldout, by, seed)
+        groups = _groups(prompts, values)
+        held = _drawn(groups, heldout, by, seed)
+        _follow(groups, known or {}, held)
     for prompt, out in (known or {}).items():
-        held = held | {prompt} if out else held - {prompt}
+        (held.add if out else held.discard)(prompt)
     sides: tuple[list[Example], list[Example]] = ([], [])
     for prompt, example in zip(prompts, examples, strict=True):
         sides[prompt in held].append(example)
@@ -94,6 +97,19 @@ def _groups(prompts: Sequence[str], values: Sequence[str]) -> dict[str, set[str]
     for prompt, value in first.items():
         groups.setdefault(root(value), set()).add(prompt)
     return groups
+
+
+def _follow(groups: dict[str, set[str]], known: Mapping[str, bool], held: set[str]) -> None:
+    """Put each group on the side of its known prompts, in `held` itself.
+
+    Else a near-duplicate of what an earlier stage held out could be trained on.
+    """
+    for group in groups.values():
+        sides = {known[prompt] for prompt in group if prompt in known}
+        if True in sides:
+            held |= group
+        elif sides:
+            held -= group
 
 
 def _named(

@@ -18,9 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from palate.curate.signals import Judged
-from palate.records import CONVERSATION_TAGS, Completion, Example, Message, Verdict
+from palate.records import CONVERSATION_TAGS, Completion, Example, Message, Provenance, Verdict
 
 ALIKE = 0.5  # share of words that an edited answer has in common with the original
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer as a later row of the conversation holds it, and where that row stands."""
+
+    messages: tuple[Message, ...]
+    rows: tuple[Provenance, ...]
 
 
 @dataclass(slots=True)
@@ -28,7 +36,7 @@ class _Turn:
     """A prompt of one conversation, with the answers it got and those it went on with."""
 
     answers: dict[str, Judged] = field(default_factory=dict)
-    kept: dict[str, tuple[Message, ...]] = field(default_factory=dict)
+    kept: dict[str, _Kept] = field(default_factory=dict)
 
 
 def from_traffic(judged: Sequence[Judged]) -> list[Example]:
@@ -72,7 +80,9 @@ def _turns(conversation: Sequence[Judged]) -> dict[str, _Turn]:
             before = replace(example, prompt=example.prompt[:at]).prompt_key
             if before in turns:
                 kept = Completion((message,))
-                turns[before].kept[kept.content_key] = kept.messages
+                # The first row that holds it: the later ones only repeat it.
+                found = _Kept(kept.messages, example.provenance)
+                turns[before].kept.setdefault(kept.content_key, found)
     return turns
 
 
@@ -107,16 +117,20 @@ def _pair(better: Judged, worse: Judged) -> Example:
 
 def _edited(turn: _Turn) -> list[Example]:
     made = []
-    for key, messages in turn.kept.items():
+    for key, kept in turn.kept.items():
         if key in turn.answers or not turn.answers:
             continue
-        edited = Completion(messages)
+        edited = Completion(kept.messages)
         nearest = max(turn.answers.values(), key=lambda one: _shared(edited, one))
         if _shared(edited, nearest) < ALIKE:
             continue
         original = _bare(nearest.example.completions[0])
+        rows = nearest.example.provenance + kept.rows
         pair = replace(
-            nearest.example, completions=(edited, original), verdict=Verdict(0, 1, "edit")
+            nearest.example,
+            completions=(edited, original),
+            verdict=Verdict(0, 1, "edit"),
+            provenance=tuple(dict.fromkeys(rows)),
         )
         made.append(pair)
     return made

@@ -22,6 +22,7 @@ from palate.ingest.messages import (
     need,
     need_text,
     parse_answer,
+    refuse_media,
 )
 from palate.ingest.opinions import as_number
 from palate.ingest.origin import time_in, user_in
@@ -49,6 +50,7 @@ def sniff(row: dict[str, Any]) -> bool:
 
 def parse(row: dict[str, Any]) -> list[Example]:
     """One example: a pair, an answer with or without a label, or nectar's ranked group."""
+    refuse_media(row)
     tags = column_tags(row, _KNOWN)
     if row.get("answers") is not None:
         return [_ranked(row, tags)]

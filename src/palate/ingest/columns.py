@@ -3,6 +3,7 @@
 ``columns:prompt=question,completion=answer,label=is_correct`` is the name of such a format. The
 parts, in their order:
 
+- ``text``: plain text to pretrain on, and nothing else but ``time`` and ``user``;
 - ``prompt``: what was asked; several are joined by line breaks, empty ones left out;
 - ``system``: the system prompt;
 - ``completion``: an answer; ``label``, ``score`` and ``source`` (who wrote it) after it speak about
@@ -37,6 +38,7 @@ from palate.records import Completion, Example, Message, RecordError, Verdict
 PREFIX = "columns:"
 HOW = f"{PREFIX}prompt=COLUMN,completion=COLUMN"
 _PARTS = (
+    "text",
     "prompt",
     "system",
     "completion",
@@ -74,11 +76,12 @@ class _Columns:
     system: str | None
     time: str | None
     user: str | None
+    text: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """All columns that are named."""
-        out = [*self.prompt, *self.votes, self.system, self.time, self.user]
+        out = [*self.prompt, *self.votes, self.system, self.time, self.user, self.text]
         for answer in self.answers:
             out += [answer.text, answer.label, answer.score, answer.source]
         return tuple(name for name in out if name is not None)
@@ -87,12 +90,13 @@ class _Columns:
 def format_of(spec: str) -> Format:
     """The format that `spec` describes; `IngestError` says what is wrong with it."""
     columns = _read(spec)
+    parse = partial(_parse if columns.text is None else _text, columns)
     return Format(
         spec,
         "Columns that the user named",
         columns.names,
         lambda row: True,
-        partial(_parse, columns),
+        parse,
         _one(columns.time, moment),
         user=_one(columns.user, lambda value: user_in({"user": value})),
         signals="thumbs, scores, pairs and votes, by column",
@@ -127,13 +131,17 @@ def _read(spec: str) -> _Columns:
 
 def _checked(found: dict[str, list[str]], answers: Sequence[_Answer]) -> _Columns:
     ranked = [*found["chosen"][:1], *found["rejected"][:1]]
+    single = {name: next(iter(found[name]), None) for name in ("system", "time", "user", "text")}
+    if found["text"]:
+        if answers or any(found[name] for name in ("prompt", "system", "vote", "chosen")):
+            raise IngestError("a text has no prompt and no answers: name them, or the text alone")
+        return _Columns((), (), False, (), **single)
     if not found["prompt"]:
         raise IngestError(f"no column is the prompt: write {HOW}")
     if len(ranked) == 1 or bool(ranked) == bool(answers):
         raise IngestError(f"name either completions, or chosen and rejected: write {HOW}")
     if found["vote"] and len(answers) != 2:
         raise IngestError("votes need two completions: completion=COLUMN,completion=COLUMN,vote=…")
-    single = {name: next(iter(found[name]), None) for name in ("system", "time", "user")}
     sides = tuple(_Answer(name) for name in ranked) or tuple(answers)
     return _Columns(tuple(found["prompt"]), sides, bool(ranked), tuple(found["vote"]), **single)
 
@@ -149,6 +157,16 @@ def _parse(columns: _Columns, row: dict[str, Any]) -> list[Example]:
         raise RecordError("equal-answers", "both answers are the same")
     known = {name.partition(".")[0] for name in columns.names} | set(columns.names)
     return [Example(check_prompt(turns), answers, verdict, tags=column_tags(row, known))]
+
+
+def _text(columns: _Columns, row: dict[str, Any]) -> list[Example]:
+    """The text of a row, as an example without a prompt."""
+    assert columns.text is not None
+    said = lookup(row, columns.text)
+    if not isinstance(said, str):
+        raise RecordError("wrong-type", f"'{columns.text}' is {kind_of(said)}, not text")
+    answer = Completion(check_answer((Message("assistant", said),), columns.text))
+    return [Example((), (answer,), tags=column_tags(row, columns.names))]
 
 
 def _prompt(columns: _Columns, row: dict[str, Any]) -> tuple[Message, ...]:

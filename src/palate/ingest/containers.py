@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from palate.ingest.errors import IngestError
+from palate.ingest.tables import TABLES, table_rows
 from palate.ingest.text_rows import Raw, csv_rows, document_rows, json_rows, jsonl_rows
+from palate.ingest.utf16 import as_utf8
 from palate.records import RecordError
 
 KINDS = {
@@ -36,7 +41,8 @@ _TEXT_READERS = {
 }
 COMPRESSED = (".gz", ".zst")
 SNIFFED_BYTES = 4096
-TABLE_ROWS = 256  # of a columnar file that are Python objects at a time
+# A line that no JSONL has, and with which JSON begins that is laid out over several.
+_LAID_OUT = re.compile(rb"\s*(?:\[\s*\{|[\[{]\s*$)")
 
 
 def files(path: Path) -> list[Path]:
@@ -50,11 +56,36 @@ def files(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise IngestError(f"there is no file {path}")
-    inside = (p.relative_to(path) for p in sorted(path.rglob("*")) if p.is_file())
-    found = holding_rows(path / p for p in inside if not any(x[0] == "." for x in p.parts))
+    found = holding_rows(inside(path))
     if not found:
         raise IngestError(f"the folder {path} holds no data file ({', '.join(KINDS)})")
     return found
+
+
+def inside(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, links followed, without hidden ones; sorted.
+
+    Raises `IngestError` where a folder cannot be looked into: its files would be left out silently.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise IngestError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    found: list[Path] = []
+    been: set[str] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = [name for name in folders if name[0] != "." and real not in been]
+        if real not in been:  # a link may lead in a circle
+            found += [Path(root) / name for name in names if name[0] != "."]
+        been.add(real)
+    # A link that leads nowhere is kept: whoever reads it says so.
+    return sorted(p for p in found if p.is_file() or (p.is_symlink() and not p.exists()))
+
+
+def ignored(path: Path) -> list[Path]:
+    """Of a folder, the files of which the name does not say that they hold data."""
+    return [file for file in inside(path) if kind_of(file) is None] if path.is_dir() else []
 
 
 def holding_rows(paths: Iterable[Path]) -> list[Path]:
@@ -75,14 +106,27 @@ def rows(path: Path) -> Iterator[Raw]:
     """The rows of one file; `IngestError` if the file as a whole cannot be read."""
     try:
         kind = kind_of(path) or _kind_by_content(path)
-        if kind in _TABLES:
-            yield from _table(path, _TABLES[kind])
+        packed = path.suffix.lower() in COMPRESSED
+        if kind in TABLES and packed:
+            raise IngestError(f"{path} packs a file that packs itself: unpack it, as {path.stem}")
+        if kind in TABLES:
+            yield from table_rows(path, kind)
             return
         with _open(path) as handle:
-            read = _TEXT_READERS[kind](handle)
-            yield from _guarded(read) if path.suffix.lower() in COMPRESSED else read
+            read = _text_rows(kind, handle)
+            yield from _guarded(read) if packed else read
     except OSError as error:
         raise IngestError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _text_rows(kind: str, handle: BinaryIO) -> Iterator[Raw]:
+    """The rows of a text, by its content where the name is wrong about how JSON is laid out."""
+    text = as_utf8(handle)
+    if kind == "jsonl":
+        start = cast(io.BufferedReader, text).peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
+        if _LAID_OUT.match(start.removeprefix(BOM_UTF8).split(b"\n", 1)[0]):
+            kind = "json"
+    yield from _TEXT_READERS[kind](text)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -98,12 +142,12 @@ def _open(path: Path) -> BinaryIO:
 
 def _kind_by_content(path: Path) -> str:
     with _open(path) as handle:
-        start = handle.read(SNIFFED_BYTES)
+        start = as_utf8(handle).read(SNIFFED_BYTES)
     if start[:4] == b"PAR1":
         return "parquet"
     if start[:6] == b"ARROW1":
         return "arrow"
-    kind = {b"[": "json", b"{": "jsonl"}.get(start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1])
+    kind = {b"[": "json", b"{": "jsonl"}.get(start.removeprefix(BOM_UTF8).lstrip()[:1])
     if kind is None:
         raise IngestError(
             f"{path} is none of the containers that are read: name it {', '.join(KINDS)}"
@@ -121,43 +165,3 @@ def _guarded(read: Iterator[Raw]) -> Iterator[Raw]:
     except (EOFError, zlib.error, OSError) as error:
         why = RecordError("broken-archive", f"the archive is damaged after this line: {error}")
         yield Raw(line + 1, error=why)
-
-
-def _table(path: Path, batches: Callable[[Path], Iterator[Any]]) -> Iterator[Raw]:
-    """The rows of a columnar file, a few hundred in memory at a time."""
-    import pyarrow as pa
-
-    row = 0
-    try:
-        for batch in batches(path):
-            for at in range(0, batch.num_rows, TABLE_ROWS):
-                for value in batch.slice(at, TABLE_ROWS).to_pylist():
-                    row += 1
-                    yield Raw(row, value)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        why = next(iter(str(error).splitlines()), "")
-        raise IngestError(f"cannot read {path} after row {row}: {why}") from error
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=TABLE_ROWS)
-
-
-def _arrow(path: Path) -> Iterator[Any]:
-    """Batches of Arrow's IPC format: a file (Feather too), or a stream, as `datasets` writes it."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        try:
-            file = pa.ipc.open_file(source)
-        except pa.ArrowInvalid:
-            source.seek(0)
-            yield from pa.ipc.open_stream(source)
-        else:
-            yield from (file.get_batch(index) for index in range(file.num_record_batches))
-
-
-_TABLES = {"parquet": _parquet, "arrow": _arrow}

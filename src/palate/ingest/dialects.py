@@ -128,7 +128,7 @@ def _tool_definition(tool: dict[str, Any]) -> dict[str, Any]:
 def _turns_of(raw: object, where: str, blocks: bool) -> Sequence[Message]:
     if isinstance(raw, dict) and _type(raw) in _ITEMS and "role" not in raw:
         return _ITEMS[_type(raw)](raw, where)
-    message = _langchain(raw)
+    message = _with_calls(_langchain(raw), where)
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
         return (parse_message(message, where),)
     content = message["content"]
@@ -164,14 +164,20 @@ def _langchain(raw: object) -> object:
         return raw
     more = said.get("additional_kwargs")
     calls = said.get("tool_calls") or (more.get("tool_calls") if isinstance(more, dict) else None)
-    if isinstance(calls, list):
-        calls = [_langchain_call(one, role) for one in calls]
     out = {"role": role, "content": said.get("content"), "tool_calls": calls or None}
     return out | {name: said.get(name) for name in ("name", "tool_call_id")}
 
 
+def _with_calls(message: object, where: str) -> object:
+    """The message with LangChain's calls, `{name, args, id}`, as everybody else's."""
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_langchain_call(one, where) for one in calls]}
+
+
 def _langchain_call(raw: object, where: str) -> object:
-    if isinstance(raw, dict) and "args" in raw:
+    if isinstance(raw, dict) and "args" in raw and "function" not in raw:
         return call(raw.get("name"), raw["args"], raw.get("id"), where)
     return raw
 

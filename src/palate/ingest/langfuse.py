@@ -9,9 +9,10 @@ its input and output are a conversation: import traces or generations, not both.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from palate.ingest.dialects import is_message, parse_turns
+from palate.ingest.dialects import is_message, parse_turns, tool_definitions
 from palate.ingest.exchange import exchange, parse_replies, parse_request, response_ids
 from palate.ingest.fields import tags_of
 from palate.ingest.format import Format
@@ -57,7 +58,9 @@ def parse(row: dict[str, Any]) -> list[Example | Signal]:
     if row.get("level") == "ERROR":
         said = _get(row, "statusMessage")
         raise RecordError("provider-error", f"the generation failed: {said!r:.80}")
-    request = parse_request(need(row, "input"), "input")
+    asked, tools = _without_tools(decoded(need(row, "input")))
+    request = parse_request(asked, "input")
+    request = replace(request, tools=request.tools or tool_definitions(tools))
     replies = parse_replies(need(row, "output"), "output")
     model = next((m for n in ("model", "providedModelName") if (m := _get(row, n))), None)
     source = model if isinstance(model, str) else None
@@ -112,6 +115,24 @@ def _tags(row: dict[str, Any]) -> dict[str, str]:
     if isinstance(listed, list):
         more["tags"] = ", ".join(tag for tag in listed if isinstance(tag, str))
     return tags_of(row.get("metadata")) | tags_of(more)
+
+
+def _without_tools(asked: object) -> tuple[object, list[dict[str, Any]]]:
+    """The messages, and the tools that Langfuse's handler for LangChain writes after them.
+
+    There each definition is the content of a message of the role `tool`.
+    """
+    if not isinstance(asked, list):
+        return asked, []
+    tools = [message["content"] for message in asked if _is_definition(message)]
+    return [message for message in asked if not _is_definition(message)], tools
+
+
+def _is_definition(message: object) -> bool:
+    if not isinstance(message, dict) or message.get("role") != "tool":
+        return False
+    said = message.get("content")
+    return isinstance(said, dict) and ("function" in said or "name" in said)
 
 
 def _score(row: dict[str, Any]) -> Signal:

@@ -20,6 +20,7 @@ from palate.records import Example, RecordError
 
 FIELDS = ("call_type", "messages", "response", "status", "trace_id", "end_user", "startTime")
 _OURS = ("requester_metadata", "spend_logs_metadata")
+_REDACTED = "redacted-by-litellm"  # with `turn_off_message_logging`, in place of all words
 _TALK = ("completion", "responses", "messages", "generate_content", "query")
 
 
@@ -43,6 +44,8 @@ def parse(row: dict[str, Any]) -> list[Example]:
         asked = {"messages": asked}
     request = parse_request({"tools": tools, **asked}, "messages")
     replies = parse_replies(need(row, "response"))
+    if any(turn.content == _REDACTED for reply in replies for turn in reply.messages):
+        raise RecordError("empty-answer", "LiteLLM was told not to log the words")
     thumbs = [thumb for home in _metadata(row) for thumb in thumbs_about(home)]
     labels = choice_labels([{} for _ in replies], thumbs)
     rated = [replace(reply, label=label) for reply, label in zip(replies, labels, strict=True)]

@@ -23,7 +23,14 @@ from palate.ingest.fields import (
     system_turns,
 )
 from palate.ingest.format import Format
-from palate.ingest.messages import decoded, need, need_text, parse_answer, parse_messages
+from palate.ingest.messages import (
+    decoded,
+    need,
+    need_text,
+    parse_answer,
+    parse_messages,
+    refuse_media,
+)
 from palate.ingest.origin import time_in, user_in
 from palate.records import Example, Message, RecordError
 
@@ -45,6 +52,7 @@ def sniff(row: dict[str, Any]) -> bool:
 
 def parse(row: dict[str, Any]) -> list[Example]:
     """One example: a pair, a labelled answer or a demonstration, by the fields the row has."""
+    refuse_media(row)
     tools = parse_tools(row.get("tools"))
     tags = column_tags(row, _KNOWN)
     ranked = row.get("chosen") is not None or row.get("rejected") is not None

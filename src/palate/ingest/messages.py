@@ -34,6 +34,8 @@ ROLE_NAMES = {
 }
 _LONG_NUMBER = re.compile(r"[0-9]{20}")
 _TEXT_PARTS = {"text", "input_text", "output_text"}
+# Where a row, or a message of Ollama's, keeps beside the words what is not words.
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 
 
 def kind(value: object) -> str:
@@ -93,6 +95,16 @@ def need_text(row: dict[str, Any], name: str) -> str:
     return value
 
 
+def refuse_media(scope: dict[str, Any]) -> None:
+    """Refuse what comes with images, videos or sounds: without them the words mean another thing.
+
+    Raises `RecordError` under ``unsupported-content``.
+    """
+    for name in _MEDIA:
+        if scope.get(name) not in (None, False, "", [], "[]"):
+            raise RecordError("unsupported-content", f"'{name}' stands beside the text")
+
+
 def parse_messages(raw: object, where: str) -> tuple[Message, ...]:
     """A list of messages, in OpenAI's (role, content) or ShareGPT's (from, value) spelling."""
     raw = decoded(raw)
@@ -116,6 +128,7 @@ def parse_message(raw: object, where: str) -> Message:
     """One message; tool calls are kept as they came, text parts are joined by line breaks."""
     if not isinstance(raw, dict):
         raise RecordError("wrong-type", f"'{where}' is {kind(raw)}, not a message")
+    refuse_media(raw)
     sharegpt = raw.get("from") is not None
     role_field, content_field = ("from", "value") if sharegpt else ("role", "content")
     said = raw.get(role_field)

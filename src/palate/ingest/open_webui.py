@@ -7,14 +7,15 @@ that has the same thumb as the rated one is neither better nor worse. The detail
 10 is a score. Without a snapshot the rating is a signal about the message.
 
 What a model thought aloud (``<details type="reasoning">``) is left out, as Open WebUI itself
-does when it sends the chat on.
+does when it sends the chat on; tool calls, which it writes into the answer in the same way, become
+turns of their own (`palate.ingest.details`).
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from palate.ingest.details import spoken, turns_of
 from palate.ingest.feedback import read_thumb
 from palate.ingest.fields import tags_of
 from palate.ingest.format import Format
@@ -24,7 +25,6 @@ from palate.ingest.origin import named, time_in, user_in
 from palate.records import Completion, Example, Message, RecordError, Signal, Verdict
 
 FIELDS = ("data", "meta", "snapshot", "user_id", "rating", "sibling_model_ids", "arena")
-_REASONING = re.compile(r"<details type=\"reasoning\".*?</details>\s*", re.DOTALL)
 _ROLES = {"system", "user", "assistant"}
 _DEEPEST = 10_000  # turns of a chat: a chain longer than that goes in a circle
 
@@ -50,7 +50,8 @@ def parse(row: dict[str, Any]) -> list[Example | Signal]:
     rated, beside = _answers(row, messages)
     parent = messages[rated["parentId"]]
     system = _system(row)
-    prompt = (*system, *(_message(turn) for turn in _branch(messages, parent)))
+    branch = _branch(messages, parent)
+    prompt = (*system, *(turn for raw in branch for turn in _turns(raw)))
     completions = [_completion(rated, thumb)]
     completions += [_completion(other, read_thumb(_own_rating(other))) for other in beside]
     votes = [i for i, one in enumerate(completions) if i and one.label != thumb]
@@ -122,7 +123,7 @@ def _answers(
 def _says_something(message: dict[str, Any]) -> bool:
     """Whether a message is a whole answer: done, no error, and not empty."""
     content = message.get("content")
-    whole = isinstance(content, str) and bool(_REASONING.sub("", content).strip())
+    whole = isinstance(content, str) and bool(spoken(content).strip())
     return (
         whole
         and message.get("role") == "assistant"
@@ -141,7 +142,8 @@ def _branch(messages: dict[str, dict[str, Any]], last: dict[str, Any]) -> list[d
     return chain[::-1]
 
 
-def _message(raw: dict[str, Any]) -> Message:
+def _turns(raw: dict[str, Any]) -> tuple[Message, ...]:
+    """A message of the chat as turns: the calls in an answer, and their results, are its own."""
     role, content = raw.get("role"), raw.get("content")
     if not isinstance(role, str) or role not in _ROLES:
         raise RecordError("bad-role", f"a message of the chat has the role {role!r:.40}")
@@ -150,14 +152,14 @@ def _message(raw: dict[str, Any]) -> Message:
     files = raw.get("files")
     if isinstance(files, list) and any(isinstance(f, dict) and f.get("type") for f in files):
         raise RecordError("unsupported-content", "a message of the chat comes with files")
-    return Message(role, _REASONING.sub("", content) if role == "assistant" else content)
+    return turns_of(content) if role == "assistant" else (Message(role, content),)
 
 
 def _completion(raw: dict[str, Any], thumb: bool | None) -> Completion:
     model = next(
         (m for n in ("selectedModelId", "model") if isinstance(m := raw.get(n), str)), None
     )
-    return Completion(check_answer((_message(raw),), "answer"), source=model, label=thumb)
+    return Completion(check_answer(_turns(raw), "answer"), source=model, label=thumb)
 
 
 def _own_rating(message: dict[str, Any]) -> object:

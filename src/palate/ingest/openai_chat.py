@@ -1,16 +1,25 @@
 """OpenAI chat completions as products log them: request and response, with thumbs.
 
 Read as one line each: request and response merged (`{model, messages, choices, …}`),
-`{request, response}`, `{messages, response}`, and the batch form `{body, response: {body}}`;
-also a whole conversation with its thumb, `{messages, feedback}`, where the thumb speaks about
-the last reply. `palate.ingest.feedback` says which thumbs are read.
+`{request, response}`, `{messages, response}`, and the batch form `{body, response: {body}}`; in
+the same wrappings calls of the responses API, `{input, instructions}` and `{output}`; also a whole
+conversation with its thumb, `{messages, feedback}`, where the thumb speaks about the last reply.
+`palate.ingest.feedback` says which thumbs are read.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from palate.ingest.exchange import refuse_errors, refuse_status, response_ids
+from palate.ingest.exchange import (
+    exchange,
+    parse_replies,
+    parse_request,
+    refuse_errors,
+    refuse_status,
+    response_ids,
+)
 from palate.ingest.feedback import FEEDBACK_FIELDS, choice_labels, thumbs_about
 from palate.ingest.fields import parse_tools, tags_of
 from palate.ingest.format import Format
@@ -47,6 +56,9 @@ def parse(row: dict[str, Any]) -> list[Example]:
     refuse_errors(*scopes)
     for scope in scopes:
         refuse_status(scope.get("status_code"))
+    answered = next((scope for scope in scopes[1:] if _is_response(scope)), None)
+    if answered is not None and request.get("messages") is None:
+        return [_responses_call(scopes, answered)]
     messages = parse_messages(need(request, "messages"), "messages")
     if response is None:
         if any(name in row for name in ("response", "choices")):
@@ -57,10 +69,6 @@ def parse(row: dict[str, Any]) -> list[Example]:
     about_row = [thumb for scope in scopes for thumb in thumbs_about(scope)]
     labels = choice_labels(choices, about_row)
     model = next((s["model"] for s in reversed(scopes) if isinstance(s.get("model"), str)), None)
-    tags: dict[str, str] = {}
-    for scope in reversed(scopes):
-        if (metadata := scope.get("metadata")) is not None:
-            tags |= tags_of(metadata, FEEDBACK_FIELDS)
     return [
         Example(
             prompt=check_prompt(prompt),
@@ -69,9 +77,36 @@ def parse(row: dict[str, Any]) -> list[Example]:
                 for index, (choice, label) in enumerate(zip(choices, labels, strict=True))
             ),
             tools=parse_tools(request.get("tools")),
-            tags=tags,
+            tags=_tags(scopes),
         )
     ]
+
+
+def _responses_call(scopes: list[dict[str, Any]], response: dict[str, Any]) -> Example:
+    """A request to OpenAI's responses API, and the answer among its items."""
+    asked = next((scope for scope in scopes if scope.get("input") is not None), None)
+    if asked is None:
+        raise RecordError("missing-field", "the request has neither messages nor input")
+    if asked.get("previous_response_id"):
+        raise RecordError("missing-field", "what was said before is in another row")
+    replies = parse_replies(response)
+    thumbs = [thumb for scope in scopes for thumb in thumbs_about(scope)]
+    labels = choice_labels([{} for _ in replies], thumbs)
+    rated = [replace(reply, label=label) for reply, label in zip(replies, labels, strict=True)]
+    return exchange(parse_request(asked), rated, _tags(scopes))
+
+
+def _is_response(scope: dict[str, Any]) -> bool:
+    return isinstance(scope.get("output"), list) and scope.get("choices") is None
+
+
+def _tags(scopes: list[dict[str, Any]]) -> dict[str, str]:
+    """The metadata of all scopes, of which the outermost counts."""
+    tags: dict[str, str] = {}
+    for scope in reversed(scopes):
+        if (metadata := scope.get("metadata")) is not None:
+            tags |= tags_of(metadata, FEEDBACK_FIELDS)
+    return tags
 
 
 def time_of(row: dict[str, Any]) -> str | None:
@@ -82,7 +117,8 @@ def time_of(row: dict[str, Any]) -> str | None:
 def ids_of(row: dict[str, Any]) -> tuple[str, ...]:
     """The response's id, as the provider gave it."""
     scopes = reversed(_scopes(row))
-    return next((response_ids(s) for s in scopes if s.get("choices") is not None), ())
+    answered = (s for s in scopes if s.get("choices") is not None or _is_response(s))
+    return next(map(response_ids, answered), ())
 
 
 def user_of(row: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ USER_FIELDS = (
 )
 _USERS = frozenset(USER_FIELDS)
 _SECONDS = 253_402_300_800  # of the year 10000, since 1970
+_COUNTED = re.compile(r"[0-9]{10}(?:[0-9]{3}){0,3}(?:\.[0-9]{1,9})?", re.ASCII)
 _FINER = (1, 1_000, 1_000_000, 1_000_000_000)  # seconds, and how many of the units make one
 _SHORTEST, _LONGEST = 6, 200  # characters of an id
 _SERIAL = 16  # digits: a shorter number may count rows, as long a one is drawn at random
@@ -43,10 +45,12 @@ def moment(value: object) -> str | None:
     """A time as ISO 8601 in UTC; text stays as it is, and what is no time is None.
 
     A number counts seconds since 1970, or milli-, micro- or nanoseconds where as seconds it would
-    lie beyond the year 10000.
+    lie beyond the year 10000. So does a text of as many digits as one of today has: a cell of CSV.
     """
     if isinstance(value, str):
-        return value or None
+        if not _COUNTED.fullmatch(value):
+            return value or None
+        value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     unit = next((finer for finer in _FINER if value < _SECONDS * finer), None)

@@ -25,8 +25,11 @@ from palate.records import (
 )
 
 SNIFFED_ROWS = 32
+MOST_SNIFFED = 1024  # where none of the first is known: traces begin with spans of other kinds
 
 OnReject = Callable[[Reject], None]
+Checked = tuple[int, Row, bytes]
+"""(line, object, its canonical JSON)"""
 
 
 def read_arrivals(
@@ -78,7 +81,12 @@ def sources_of(path: str | Path) -> Iterable[tuple[str, Path, bool]]:
     if str(path).startswith(hub.PREFIX):
         return [(name, local, False) for name, local in hub.fetch(str(path))]
     given = Path(path).expanduser()
-    return [(str(file), file, file == given) for file in containers.files(given)]
+    return [(_written(file), file, file == given) for file in containers.files(given)]
+
+
+def _written(path: Path) -> str:
+    """The path as text that can be stored: bytes of a name that are not UTF-8 are spelled out."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _read_all(
@@ -124,19 +132,15 @@ def read_file(
     A file that matches no format is an error if the user `named` it, else a reject.
     """
     rows = _checked(source, containers.rows(path), on_reject)
-    head = [] if chosen else list(islice(rows, SNIFFED_ROWS))
-    known = chosen
+    head, known = _sniffed(rows) if chosen is None else ([], chosen)
     if known is None:
-        seen = [value for _, value, _ in head]
-        known = registry.sniff(seen)
-        if known is None and not head:
+        if not head:
             return
-        if known is None and named:
-            raise IngestError(f"{source} {registry.no_match(seen)}")
-        if known is None:
-            on_reject(Reject(source, 1, "unknown-format", f"the file {registry.no_match(seen)}"))
-            return
-    assert known is not None
+        why = registry.no_match([value for _, value, _ in head[:SNIFFED_ROWS]])
+        if named:
+            raise IngestError(f"{source} {why}")
+        on_reject(Reject(source, 1, "unknown-format", f"the file {why}"))
+        return
     for line, value, written in chain(head, rows):
         try:
             records = known.parse(value)
@@ -154,6 +158,16 @@ def read_file(
             yield Arrival(_placed(record, where), ids, user)
 
 
+def _sniffed(rows: Iterator[Checked]) -> tuple[list[Checked], Format | None]:
+    """The rows that were looked at, and the format of most; None if all are of none."""
+    head: list[Checked] = []
+    while len(head) < MOST_SNIFFED and (more := list(islice(rows, SNIFFED_ROWS))):
+        head += more
+        if (known := registry.sniff([value for _, value, _ in more])) is not None:
+            return head, known
+    return head, None
+
+
 def _placed(record: Example | Signal, where: Provenance) -> Example | Signal:
     """The record with the place it came from."""
     if isinstance(record, Signal):
@@ -162,10 +176,8 @@ def _placed(record: Example | Signal, where: Provenance) -> Example | Signal:
     return Example(*said, (where,))
 
 
-def _checked(
-    source: str, rows: Iterator[Raw], on_reject: OnReject
-) -> Iterator[tuple[int, Row, bytes]]:
-    """(line, object, its canonical JSON) of the rows that are sound; the rest is rejected.
+def _checked(source: str, rows: Iterator[Raw], on_reject: OnReject) -> Iterator[Checked]:
+    """The rows that are sound; the rest is rejected.
 
     A batch of OpenTelemetry's is as many rows as it holds spans, all of the same line.
     """

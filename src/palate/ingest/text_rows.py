@@ -130,16 +130,18 @@ class _Window:
 
 
 def json_rows(handle: BinaryIO) -> Iterator[Raw]:
-    """A JSON array of rows, or objects one after the other; numbered by row.
+    """JSON arrays of rows, or objects one after the other; numbered by row.
 
     A broken object costs one row; a broken array ends there, since nothing says where its
     next row would begin. Memory does not grow with the file, only with its largest row.
     """
     text = io.TextIOWrapper(handle, "utf-8-sig", errors="surrogateescape", newline="")
-    window, row = _Window(text), 0
-    in_array = window.skip(" \t\r\n") == "["
-    window.position += in_array
-    while (first := window.skip(" \t\r\n,")) and not (in_array and first == "]"):
+    window, row, in_array = _Window(text), 0, False
+    while first := window.skip(" \t\r\n,"):
+        if first in ("]" if in_array else "["):  # arrays may follow each other, as after `cat`
+            in_array = not in_array
+            window.position += 1
+            continue
         row += 1
         begin = window.text[window.position : window.position + EXCERPT]
         excerpt = begin.encode("utf-8", "replace").decode()
@@ -151,7 +153,7 @@ def json_rows(handle: BinaryIO) -> Iterator[Raw]:
                 return
         else:
             yield _decoded_strictly(_object(row, value, excerpt), written)
-    if in_array and not first:
+    if in_array:
         why = RecordError("broken-json", "the array is not closed: the file may be cut short")
         yield Raw(row + 1, error=why)
 
@@ -187,7 +189,7 @@ def csv_rows(handle: BinaryIO) -> Iterator[Raw]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Raw(line, error=RecordError("broken-csv", str(error)))
+            yield Raw(line, error=RecordError("broken-csv", _csv_problem(error)))
             continue
         if header is None:
             header = cells
@@ -197,6 +199,13 @@ def csv_rows(handle: BinaryIO) -> Iterator[Raw]:
                 return
         elif any(cells):
             yield _csv_row(line, header, cells, separator)
+
+
+def _csv_problem(error: csv.Error) -> str:
+    """What is wrong, where Python's own words do not tell that more than a row is lost."""
+    if "unexpected end of data" in str(error):
+        return "a quotation mark is opened here and never closed: all after it is one cell"
+    return str(error)
 
 
 def _csv_row(line: int, header: list[str], cells: list[str], separator: str) -> Raw:

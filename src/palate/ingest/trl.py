@@ -29,6 +29,7 @@ from palate.ingest.messages import (
     need,
     parse_answer,
     parse_messages,
+    refuse_media,
 )
 from palate.ingest.origin import time_in, user_in
 from palate.ingest.transcript import (
@@ -56,6 +57,7 @@ def sniff(row: dict[str, Any]) -> bool:
 
 def parse(row: dict[str, Any]) -> list[Example]:
     """One example: a pair, a labelled answer or a demonstration, by the fields the row has."""
+    refuse_media(row)
     tools = parse_tools(row.get("tools"))
     tags = column_tags(row, _KNOWN)
     has = {name for name, value in row.items() if value is not None}

@@ -1,8 +1,9 @@
 """Deletion: content is erased, a tombstone stays, and what held it is named.
 
-A tombstone keeps the id, the names and the hashes of content and rows, so that the same row,
-imported again, stays deleted, and what else holds it is found. SQLite overwrites what it frees
-(`secure_delete`), and its write-ahead log is emptied; PostgreSQL frees the space at a vacuum.
+A tombstone keeps the id, the names, its trace's too, and the hashes of content and rows, so that
+the same row, imported again, stays deleted, what is said of it later is dropped, and what else
+holds it is found. SQLite overwrites what it frees (`secure_delete`), and its write-ahead log is
+emptied; PostgreSQL frees the space at a vacuum.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import sqlalchemy as sa
 
 from palate.store.adding import now
 from palate.store.database import Store
-from palate.store.schema import AWAITED, EVENT, INTERACTION, SIGHTING, SOURCE
+from palate.store.schema import AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
 
 _PART = 500
+_TRACE = ":trace/"
+_TRACED = ("langfuse",)  # loggers whose feedback may be about a trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ def erase_user(store: Store, user: str) -> Erased:
     """Erase all interactions of an end user, and what that user said about others'."""
     with store.writing() as connection:
         keys = _keys(connection, INTERACTION.c.user_id == user)
-        erased = _erase(connection, keys)
+        erased = _erase(store, connection, keys)
         mine = EVENT.c.by_whom == user, EVENT.c.erased.is_(None)
         rows = _rows_of(connection, EVENT, *mine)
         said = connection.execute(
@@ -60,7 +63,7 @@ def erase(store: Store, keys: Sequence[str]) -> Erased:
         there: list[str] = []
         for part in _parts(keys):
             there += _keys(connection, INTERACTION.c.id.in_(part))
-        erased = _erase(connection, there)
+        erased = _erase(store, connection, there)
     store.settle()
     return erased
 
@@ -70,7 +73,7 @@ def expire(store: Store, days: float) -> Erased:
     before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
     with store.writing() as connection:
         dated = INTERACTION.c.time.like("____-__-__T%"), INTERACTION.c.time < before
-        erased = _erase(connection, _keys(connection, sa.and_(*dated)))
+        erased = _erase(store, connection, _keys(connection, sa.and_(*dated)))
     if erased.interactions:
         store.settle()
     return erased
@@ -92,12 +95,14 @@ def _keys(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[
     return sorted(connection.execute(query).scalars())
 
 
-def _erase(connection: sa.Connection, keys: Sequence[str]) -> Erased:
+def _erase(store: Store, connection: sa.Connection, keys: Sequence[str]) -> Erased:
     when, events = now(), 0
     rows: set[tuple[str, int, str | None]] = set()
     for part in _parts(keys):
         rows |= _rows(connection, part)
-        waiting = _about_traces(connection, part)
+        traces = _traces(connection, part)
+        waiting = _about_traces(connection, {key for key, _ in traces})
+        _name_traces(store, connection, traces)
         connection.execute(
             sa.update(INTERACTION)
             .where(INTERACTION.c.id.in_(part))
@@ -116,16 +121,34 @@ def _erase(connection: sa.Connection, keys: Sequence[str]) -> Erased:
     return Erased(tuple(keys), _hashes(rows), _places(rows), events)
 
 
-def _about_traces(connection: sa.Connection, part: Collection[str]) -> list[str]:
-    """The events that wait and are about the traces of these interactions."""
-    named = sa.select(AWAITED.c.name, AWAITED.c.event).where(AWAITED.c.name.contains(":trace/"))
+def _traces(connection: sa.Connection, part: Collection[str]) -> list[tuple[str, str]]:
+    """(trace, interaction) of those of these interactions that a logger put into a trace."""
+    query = sa.select(INTERACTION.c.id, INTERACTION.c.body).where(INTERACTION.c.id.in_(part))
+    tags = ((key, orjson.loads(body).get("tags", {})) for key, body in connection.execute(query))
+    return sorted((one["trace_id"], key) for key, one in tags if "trace_id" in one)
+
+
+def _about_traces(connection: sa.Connection, traces: Collection[str]) -> list[str]:
+    """The events that wait and are about these traces."""
+    named = sa.select(AWAITED.c.name, AWAITED.c.event).where(AWAITED.c.name.contains(_TRACE))
     waiting = connection.execute(named).all()
-    if not waiting:
-        return []
-    bodies = sa.select(INTERACTION.c.body).where(INTERACTION.c.id.in_(part))
-    tags = (orjson.loads(body).get("tags", {}) for body in connection.execute(bodies).scalars())
-    traces = {one["trace_id"] for one in tags if "trace_id" in one}
-    return sorted({event for name, event in waiting if name.partition(":trace/")[2] in traces})
+    return sorted({event for name, event in waiting if name.partition(_TRACE)[2] in traces})
+
+
+def _name_traces(
+    store: Store, connection: sa.Connection, traces: Iterable[tuple[str, str]]
+) -> None:
+    """Let the tombstones have the traces' names, so that what is said of those later is dropped.
+
+    A trace that is an interaction itself keeps its name.
+    """
+    names = [
+        {"name": f"{space}{_TRACE}{key}", "interaction": interaction}
+        for key, interaction in traces
+        for space in _TRACED
+    ]
+    if names:
+        connection.execute(store.upsert(NAME), names)
 
 
 def _rows(connection: sa.Connection, part: Collection[str]) -> set[tuple[str, int, str | None]]:

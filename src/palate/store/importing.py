@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from palate import __version__
 from palate.curate.signals import own_signals
 from palate.durable import file_hash
 from palate.ingest import IngestError
+from palate.ingest.containers import COMPRESSED, ignored
 from palate.ingest.read import read_file, sources_of
 from palate.ingest.registry import find
 from palate.records import Example, Reject
@@ -30,6 +32,9 @@ from palate.store.sources import add_rejects, complete_source, open_source
 BATCH = 4_000  # rows of a transaction
 WAITING = 4  # batches that are parsed ahead
 SMALL = 4 << 20  # bytes: below, starting a process costs more than it saves
+PACKED = 5  # how much larger a compressed file is unpacked, about
+_STORES = re.compile(r"\.(db|sqlite3?)(-wal|-shm|-journal)?$")  # beside data lies the store
+SHOWN = 200  # characters of why a row was refused, in the line about its file
 
 Advance = Callable[[int, str], None]
 File = tuple[str, Path, bool, str]
@@ -41,7 +46,8 @@ class Summary:
     """What an import found and did, in rows of files.
 
     `shapes` and `signals` count examples and what was said of answers, by kind; `rejected` rows
-    by reason; `skipped` are files whose content had been imported before.
+    by reason; `skipped` are files whose content had been imported before, `ignored` those of a
+    folder that are no data by their names.
     """
 
     files: int = 0
@@ -51,11 +57,16 @@ class Summary:
     signals: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """Rows that were read, refused ones included."""
         return sum(self.shapes.values()) + sum(self.rejected.values())
+
+
+class _Ended(IngestError):
+    """The parsing process ended before the file did: nothing is known of the rest."""
 
 
 @dataclass(slots=True)
@@ -86,13 +97,14 @@ def import_paths(
     if format != "auto":
         find(format)
     sources = [source for path in paths for source in sources_of(path)]
+    passed = (file for path in paths for file in ignored(Path(path).expanduser()))
+    summary.ignored = [file for file in passed if not _STORES.search(file.name)]
     for name, path, named in sources:
-        sha = file_hash(path)
-        source = open_source(store, name, sha)
-        if source.completed is not None and _same_reading(source.summary or {}, format):
-            summary.skipped.append(name)
-            continue
         try:
+            source = open_source(store, name, _hash(path))
+            if source.completed is not None and _same_reading(source.summary or {}, format):
+                summary.skipped.append(name)
+                continue
             _import_file(store, source.id, (name, path, named, format), summary, on_reject, advance)
         except IngestError as error:
             if len(sources) == 1:
@@ -106,10 +118,18 @@ def import_paths(
 def _same_reading(before: dict[str, Any], format: str) -> bool:
     """Whether reading the file again would find the same.
 
-    Another format may find more, and so may a newer Palate after rows that were refused.
+    Another format may find more, and so may a newer Palate after rows that were refused. Where
+    nothing was usable, reading it again is what says why.
     """
     as_now = before.get("version") == __version__ or not before.get("rejected")
-    return before.get("format") == format and as_now
+    return before.get("format") == format and as_now and not before.get("unusable")
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise IngestError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _import_file(
@@ -121,6 +141,33 @@ def _import_file(
     advance: Advance,
 ) -> None:
     mine = Summary(files=1)
+    how: dict[str, Any] = {"format": file[3], "version": __version__}
+    try:
+        _write_batches(store, source, file, mine, on_reject, advance)
+    except _Ended:
+        raise
+    except IngestError:
+        if not mine.shapes:
+            complete_source(store, source, {**_counted(mine), **how, "unusable": True})
+        raise
+    complete_source(store, source, {**_counted(mine), **how})
+    summary.files += 1
+    summary.added += mine.added
+    summary.shapes += mine.shapes
+    summary.signals += mine.signals
+    summary.rejected += mine.rejected
+
+
+def _write_batches(
+    store: Store,
+    source: int,
+    file: File,
+    mine: Summary,
+    on_reject: Callable[[Reject], None],
+    advance: Advance,
+) -> None:
+    """Write what is read, and count it in `mine`; `IngestError` if no row was usable."""
+    first: Reject | None = None
     with _batches(file) as batches:
         for batch in batches:
             mine.added += add_rows(store, batch.rows, source)
@@ -129,18 +176,20 @@ def _import_file(
             mine.signals += batch.signals
             mine.rejected += Counter(reject.reason for reject in batch.rejects)
             for reject in batch.rejects:
+                first = first or reject
                 on_reject(reject)
             advance(len(batch.rows) + len(batch.rejects), file[0])
-    if not mine.shapes:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in mine.rejected.most_common())
-        raise IngestError(f"no usable row in {file[0]}: {reasons or 'there is no row at all'}")
-    how = {"format": file[3], "version": __version__}
-    complete_source(store, source, {"rows": mine.rows, "rejected": dict(mine.rejected), **how})
-    summary.files += 1
-    summary.added += mine.added
-    summary.shapes += mine.shapes
-    summary.signals += mine.signals
-    summary.rejected += mine.rejected
+    if mine.shapes:
+        return
+    if first is None:
+        raise IngestError(f"no usable row in {file[0]}: there is no row at all")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in mine.rejected.most_common())
+    why = first.detail if len(first.detail) <= SHOWN else f"{first.detail[:SHOWN]}…"
+    raise IngestError(f"no usable row in {file[0]}: {reasons} (first at line {first.line}: {why})")
+
+
+def _counted(mine: Summary) -> dict[str, Any]:
+    return {"rows": mine.rows, "rejected": dict(mine.rejected)}
 
 
 def _parsed(file: File) -> Iterator[_Batch]:
@@ -170,7 +219,8 @@ def _parsed(file: File) -> Iterator[_Batch]:
 @contextmanager
 def _batches(file: File) -> Iterator[Iterator[_Batch]]:
     """The batches of a file; of a large one, from a process that parses ahead."""
-    if file[1].stat().st_size < SMALL:
+    packed = PACKED if file[1].suffix.lower() in COMPRESSED else 1
+    if file[1].stat().st_size * packed < SMALL:
         yield _parsed(file)
         return
     context = multiprocessing.get_context("spawn")
@@ -185,15 +235,15 @@ def _batches(file: File) -> Iterator[Iterator[_Batch]]:
 
 
 def _parse(file: File, batches: Any) -> None:
-    """What the parsing process does; its last word is None, or the error as text."""
+    """What the parsing process does; its last word is None, or the error."""
     try:
         for batch in _parsed(file):
             batches.put(batch)
         batches.put(None)
     except IngestError as error:
-        batches.put(str(error))
+        batches.put(IngestError(str(error)))
     except Exception as error:
-        batches.put(f"reading {file[0]} failed: {type(error).__name__}: {error}")
+        batches.put(_Ended(f"reading {file[0]} failed: {type(error).__name__}: {error}"))
         raise
 
 
@@ -204,12 +254,12 @@ def _received(process: Any, batches: Any, name: str) -> Iterator[_Batch]:
         except queue.Empty:
             if process.is_alive() or not batches.empty():
                 continue
-            raise IngestError(
+            raise _Ended(
                 f"the process that reads {name} ended with code {process.exitcode}, perhaps for "
                 "want of memory: what was read before is kept, and importing again goes on"
             ) from None
         if found is None:
             return
-        if isinstance(found, str):
-            raise IngestError(found)
+        if isinstance(found, IngestError):
+            raise found
         yield found

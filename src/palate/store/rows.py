@@ -56,15 +56,17 @@ def row_of(arrival: Arrival) -> Row:
     """The arrival as rows; a signal by itself has no interaction yet."""
     record = arrival.record
     where = record.provenance[0] if record.provenance else Provenance("", 0)
-    place = (arrival.user, where.line, utc(where.time), where.hash)
+    place = (_storable(arrival.user), where.line, utc(where.time), where.hash)
+    ids = tuple(map(_stored, arrival.ids))
     if isinstance(record, Signal):
-        own = [name for name in arrival.ids if name not in record.about]
-        inside = len(own) < len(arrival.ids)  # it stood in the row of what it speaks about
+        about = tuple(map(_stored, record.about))
+        own = [name for name in ids if name not in about]
+        inside = len(own) < len(ids)  # it stood in the row of what it speaks about
         voice = own[0] if own else None if inside else where.hash
-        return Row((), None, None, *place, (event_row(record),), record.about, voice)
+        return Row((), None, None, *place, (event_row(record),), about, voice)
     events = tuple(event_row(signal, place[2]) for signal in own_signals(record))
-    voice = None if arrival.ids else where.hash
-    return Row(arrival.ids, content_of(record), body_of(record), *place, events, (), voice)
+    voice = None if ids else where.hash
+    return Row(ids, content_of(record), body_of(record), *place, events, (), voice)
 
 
 def event_row(signal: Signal, time: str | None = None) -> EventRow:
@@ -72,7 +74,8 @@ def event_row(signal: Signal, time: str | None = None) -> EventRow:
     if signal.provenance:
         time = utc(signal.provenance[0].time)
     choice = None if signal.kind == "vote" else signal.choice
-    return signal.kind, _json(signal.to_dict()), signal.by, time, f"{choice} {signal.name or ''}"
+    slot = f"{choice} {signal.name or ''}"
+    return signal.kind, _json(signal.to_dict()), _storable(signal.by), time, slot
 
 
 def utc(time: str | None) -> str | None:
@@ -82,12 +85,22 @@ def utc(time: str | None) -> str | None:
     """
     if time is None:
         return None
+    time = _stored(time)
     try:
         read = datetime.fromisoformat(time)
         aware = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError):
         return time
     return aware.isoformat()
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else _stored(text)
+
+
+def _stored(text: str) -> str:
+    """The text with a mark for each zero byte, which no column of PostgreSQL's can hold."""
+    return text.replace("\0", "\ufffd")
 
 
 def content_of(example: Example) -> str:

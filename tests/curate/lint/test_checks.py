@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -267,3 +269,19 @@ def test_a_world_is_what_it_says() -> None:
     assert len(World(1).words) > 3000
     share = np.mean([any("**" in line for line in row.chosen) for row in rows])
     assert 0.15 < share < 0.25
+
+
+def test_a_pair_of_very_long_answers_is_compared_in_time() -> None:
+    """20,000 words took minutes."""
+    rng = random.Random(0)
+    said = rng.choices([f"w{i}" for i in range(3000)], [1 / (i + 5) for i in range(3000)], k=20_000)
+    one = [word if at % 25 else "changed" for at, word in enumerate(said)]  # 96 % are as before
+    other = [word if at % 4 else "changed" for at, word in enumerate(said)]
+    begun = time.process_time()
+    assert _near(" ".join(said), " ".join(one))
+    assert not _near(" ".join(said), " ".join(other))
+    assert time.process_time() - begun < 10
+
+
+def test_a_completion_without_messages_is_not_cut_off() -> None:
+    assert not is_cut(Answer(0, "", 0, 1, Completion((), label=True)))

@@ -158,6 +158,30 @@ def test_rows_that_were_dropped_as_contradictory_count() -> None:
     assert "18 % wrong labels" in found.sentence
 
 
+def test_of_what_was_dropped_the_share_counts_that_goes_with_what_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """4 of 704 rows contradict; of 70 that are read, as many would be 5 %."""
+    train, held = examples(clean(1))
+    monkeypatch.setattr(view, "MOST_EXAMPLES", 70)
+    report = lint(train, held, rejected={"contradictory": 4})
+    assert (report.given, report.read) == (700, 70)
+    number = next(n for n in report.numbers if n.check == "contradictions")
+    assert (number.value, number.of) == (0, 70)  # 4 · 70 / 700 = 0.4 rows, which is none
+    assert "contradictions" not in _found(report)
+    report = lint(train, held, rejected={"contradictory": 60, "overruled": 10})
+    number = next(n for n in report.numbers if n.check == "contradictions")
+    assert number.of == 77
+
+
+@pytest.mark.parametrize("seed", [1004, 1005, 1011])
+def test_words_that_decide_by_and_large_are_not_taken_for_wrong_labels(seed: int) -> None:
+    """Worlds in which the model contradicts 7 to 9 % of labels, none of which is wrong."""
+    report = lint(*examples(taste_in_words(clean(seed))))
+    assert next(n for n in report.numbers if n.check == "label-noise").low > 0.05
+    assert _found(report) == ["words"]
+
+
 def test_another_number_in_an_answer_is_another_answer() -> None:
     """12 over a guess, and that guess over 13: no contradiction, however alike 12 and 13 are."""
     long = "the sum of all the parts that were counted in the end comes to exactly {} as a whole"

@@ -36,7 +36,7 @@ def check(view: View) -> Iterator[Number | Finding]:
     if view.shape not in {"pair", "labelled"}:
         return
     against, again = _said(view)
-    contrary, overruled = (view.rejected.get(r, 0) for r in ("contradictory", "overruled"))
+    contrary, overruled, copies = _dropped(view)
     dropped = contrary + overruled
     judged = len(view.examples) + dropped
     if not judged:
@@ -49,7 +49,7 @@ def check(view: View) -> Iterator[Number | Finding]:
     if number.low <= ABOVE:
         return
     disagree = (len(against) + contrary) / 2 + overruled
-    agree = again + view.rejected.get("duplicate", 0)
+    agree = again + copies
     rate = _noise(disagree / (disagree + agree))
     yield Finding(
         CHECK,
@@ -64,6 +64,16 @@ def check(view: View) -> Iterator[Number | Finding]:
         "stay noisy, train with method=robust-dpo and that share as method.epsilon, or cdpo.",
         view.ids(against[:SHOWN]),
     )
+
+
+def _dropped(view: View) -> list[int]:
+    """How many rows were dropped before: contradictory, overruled and copies.
+
+    Of more examples than are read, the share that goes with those that are.
+    """
+    read = len(view.examples) / view.given if view.given else 1.0
+    reasons = ("contradictory", "overruled", "duplicate")
+    return [round(read * view.rejected.get(reason, 0)) for reason in reasons]
 
 
 def _said(view: View) -> tuple[list[int], int]:

@@ -49,7 +49,7 @@ def is_cut(answer: Answer) -> bool:
     """Whether an answer stops in the middle, as far as can be seen."""
     if answer.completion.finish_reason == "length":
         return True
-    if answer.completion.messages[-1].tool_calls:
+    if any(message.tool_calls for message in answer.completion.messages[-1:]):
         return False
     text = answer.text.rstrip()
     if text.count("```") % 2:
