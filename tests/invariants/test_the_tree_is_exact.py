@@ -177,7 +177,8 @@ def test_the_head_in_chunks_equals_the_head_at_once() -> None:
     at_once = Policy(model)(forest)
     # 4 bytes * 272 tokens * 3 rows: chunks of three rows
     chunked = Policy(other, logits_budget=4 * VOCABULARY * 3)(forest)
-    assert torch.equal(at_once.token_logps_N, chunked.token_logps_N)
+    # Not bit for bit: a matrix product may sum in another order for another number of rows.
+    torch.testing.assert_close(at_once.token_logps_N, chunked.token_logps_N, rtol=0, atol=2e-6)
     objective(list(at_once.sums_B())).backward()
     objective(list(chunked.sums_B())).backward()
     assert_same_gradients(gradients(other), gradients(model))
