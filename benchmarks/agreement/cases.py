@@ -245,4 +245,5 @@ ABSENT = {
     "cal-dpo": "not in TRL",
     "tr-dpo": "its loss is dpo's; TRL's sync_ref_model moves the weights between steps",
     "pretrain": "sft's loss on other data",
+    "classifier": "not in TRL",
 }

@@ -271,6 +271,7 @@ NOT_ON_PAPER = {
     "cal-dpo": "a sum of a logistic loss and squares: a root of no closed form",
     "dpo-nll": "a sum of two losses with two optima",
     "reward": "no policy; see its own test",
+    "classifier": "no policy; cross-entropy on labels",
     "sft": "no pairs; see its own test",
     "pretrain": "as sft",
 }
