@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from palate.generate.cache import RoomyCache
-from palate.generate.sampling import Sampling, draw, forward, most_positions, prefill
+from palate.generate.draw import Sampling, draw
+from palate.generate.padded import forward, most_positions, prefill
 from palate.model.policy import Policy
 
 _BROKEN = "\ufffd"
@@ -33,8 +33,7 @@ def stream_ids(
         raise ValueError("a prompt needs at least one token")
     policy.attend(policy.plain_attention)
     device = policy.device
-    uniforms = np.random.default_rng([sampling.seed, 0, answer]).random(sampling.max_new_tokens)
-    draws = torch.from_numpy(uniforms).to(device)
+    draws = torch.from_numpy(sampling.uniforms(0, answer)).to(device)
     ends = set(end_ids)
     cache = RoomyCache()
     # The context is entered for each call: left open, it would reach the caller at a yield.

@@ -1,0 +1,103 @@
+"""Drawing a token: how, with which uniform number, from which distribution.
+
+Answer k to prompt i has a stream of uniform numbers of its own, a pure function of
+(seed, i, k), and each token is drawn by inverting the cumulative distribution over the
+likeliest tokens. So draws do not depend on how prompts are batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+View = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw: temperature 0 is greedy, `top_k` 0 draws from the whole vocabulary.
+
+    `seed` may be several numbers, such as a run's seed and a step's number.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.8
+    top_k: int = 50
+    seed: int | tuple[int, ...] = 0
+
+    def uniforms(self, prompt: int, answer: int) -> np.ndarray:
+        """The uniform numbers in [0, 1) of one answer's tokens, float64 [max_new_tokens]."""
+        seed = (self.seed,) if isinstance(self.seed, int) else self.seed
+        return np.random.default_rng([*seed, prompt, answer]).random(self.max_new_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer: its ids, end-of-turn included where the answer `finished`.
+
+    `logps` has log π of each token under the model's whole distribution at temperature 1,
+    whatever temperature, `top_k` or mixture drew it: what a trainer's log-probs are to equal.
+    """
+
+    ids: tuple[int, ...]
+    finished: bool
+    logps: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Draw from π^(1 − weight) · π_other^weight, normalised at each token (arXiv 2312.00886).
+
+    Inside the context that `other` makes, the policy is the other one: the reference, for
+    example, with the adapter switched off. At weight 0 the other one is not computed.
+    """
+
+    weight: float
+    other: View
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"a mixture's weight lies between 0 and 1, not at {self.weight}")
+
+
+def views(mixture: Mixture | None) -> list[View]:
+    """The contexts in which logits are computed for each token, the policy's own first."""
+    plain: list[View] = [nullcontext]
+    return plain if mixture is None or mixture.weight == 0 else [*plain, mixture.other]
+
+
+def pick(
+    logits: Sequence[Tensor], uniform_B: Tensor, sampling: Sampling, weight: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """A token for each row, [B], and its log-prob under the policy at temperature 1, fp32 [B].
+
+    `logits` has the policy's, [B, V], and with a mixture the other one's.
+    """
+    ours_BV = logits[0].float()
+    token_B = draw(_mixed(ours_BV, logits[1:], weight), uniform_B, sampling)
+    logp_B = ours_BV.log_softmax(dim=-1).gather(1, token_B[:, None])[:, 0]
+    return token_B, logp_B
+
+
+def _mixed(ours_BV: Tensor, others: Sequence[Tensor], weight: float) -> Tensor:
+    if not others:
+        return ours_BV
+    other_BV = others[0].float()
+    return other_BV if weight == 1 else (1 - weight) * ours_BV + weight * other_BV
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
+    """One token for each row, [B]."""
+    if sampling.temperature == 0:
+        return logits_BV.argmax(dim=-1)
+    size = logits_BV.shape[-1]
+    kept = size if sampling.top_k == 0 else min(sampling.top_k, size)
+    top_BK, token_BK = logits_BV.topk(kept, dim=-1)
+    weights_BK = (top_BK.double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)
+    index_B = torch.searchsorted(weights_BK, uniform_B[:, None].to(weights_BK), right=True)
+    return token_BK.gather(1, index_B.clamp(max=kept - 1))[:, 0]
