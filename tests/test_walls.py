@@ -69,7 +69,7 @@ ROOMS = {
     "tokens": Room({"records"}, {"torch", "numpy", "jinja2"}),
     "model": Room(FOUNDATION | {"tokens"}),
     "generate": Room(FOUNDATION | {"model", "tokens"}),
-    "judge": Room({"records", "config"}, set()),
+    "judge": Room(FOUNDATION, {"jsonschema", "referencing", "regex"}),
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
@@ -184,7 +184,7 @@ def test_the_command_line_imports_lazily(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store", "web"]
+    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store", "web", "judge"]
 )
 def test_light_rooms_work_without_torch(room: str) -> None:
     """Every file of a light room imports with the heavy packages made impossible to import."""

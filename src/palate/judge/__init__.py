@@ -1,1 +1,1 @@
-"""Who says which answer is better. Today: rules that a program can check."""
+"""Who says which answer is better: rules that a program can check, and models."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from palate.records import Example
 
@@ -76,3 +76,40 @@ class PairJudge(Protocol):
     def compare(self, questions: Sequence[Question]) -> list[Opinion]:
         """One opinion each, in order."""
         ...
+
+
+class Closing:
+    """A judge that can be used in a `with` block; one that holds nothing has nothing to close."""
+
+    def close(self) -> None:
+        """Let go of connections and models."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class OpenScorer(Scorer, Protocol):
+    """A `Scorer` that is closed after use, at the end of a `with` block or by `close`."""
+
+    def close(self) -> None:
+        """Let go of connections and models."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class OpenPairJudge(PairJudge, Protocol):
+    """A `PairJudge` that is closed after use, at the end of a `with` block or by `close`."""
+
+    def close(self) -> None:
+        """Let go of connections and models."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from palate.config import nearest
+from palate.judge.opinion import Answered, Closing, Score
 from palate.records import Message
 
 
@@ -97,3 +98,16 @@ def _as_result(value: object, spec: str) -> RuleResult:
     raise ValueError(
         f"the rule '{spec}' returned {value!r}: return a RuleResult, a bool or a number in [0, 1]"
     )
+
+
+class RuleScorer(Closing):
+    """A rule as a judge of single answers: its score, and the parts that failed."""
+
+    def __init__(self, spec: str, *, name: str | None = None) -> None:
+        self._rule = load_rule(spec)
+        self.name = name or spec
+
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
+        """One score each, in order; `ValueError` where the rule itself fails."""
+        results = [self._rule(answer.example.prompt, answer.text) for answer in answers]
+        return [Score(r.score, r.passed, r.failed) for r in results]

@@ -1,7 +1,9 @@
 """The sections of a recipe: groups of settings, each with a default, a range and its reason."""
 
 from palate.sections.data import DataConfig, FilterConfig
+from palate.sections.judging import JudgeConfig
 from palate.sections.section import Section
+from palate.sections.serving import ServerConfig
 from palate.sections.training import (
     AdapterConfig,
     EvaluateConfig,
@@ -15,8 +17,10 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "FilterConfig",
+    "JudgeConfig",
     "ModelConfig",
     "OptimConfig",
     "Section",
+    "ServerConfig",
     "TrainConfig",
 ]
