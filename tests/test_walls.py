@@ -69,7 +69,7 @@ ROOMS = {
     "tokens": Room({"records"}, {"torch", "numpy", "jinja2"}),
     "model": Room(FOUNDATION | {"tokens"}),
     "generate": Room(FOUNDATION | {"model", "tokens"}),
-    "judge": Room(FOUNDATION, {"jsonschema", "referencing", "regex"}),
+    "judge": Room(FOUNDATION, {"jsonschema", "referencing", "regex", "httpx"}),
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),

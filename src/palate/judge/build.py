@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from palate.judge.compare import ByScore
 from palate.judge.fits import SchemaScorer, load_schema
@@ -27,6 +27,9 @@ from palate.judge.rules import RuleScorer
 from palate.records import digest
 from palate.sections.judging import GROUP, KINDS, JudgeConfig
 
+if TYPE_CHECKING:
+    from palate.judge.llm import LlmJudge
+
 VERSION = 1
 """Raised when judges of ours come to say other things about the same texts."""
 
@@ -39,6 +42,15 @@ _SINGLE: dict[str, Callable[[JudgeConfig], OpenScorer]] = {
 }
 
 
+def _llm(config: JudgeConfig) -> LlmJudge:
+    from palate.judge.llm import LlmJudge  # httpx takes a tenth of a second
+
+    return LlmJudge(config)
+
+
+_BOTH: dict[str, Callable[[JudgeConfig], LlmJudge]] = {"llm": _llm}
+
+
 def build_scorer(config: JudgeConfig) -> OpenScorer:
     """The judge of single answers that `config` describes; to be closed after use.
 
@@ -47,6 +59,8 @@ def build_scorer(config: JudgeConfig) -> OpenScorer:
     """
     if config.kind in _SINGLE:
         return _SINGLE[config.kind](config)
+    if config.kind in _BOTH:
+        return _BOTH[config.kind](config)
     judge = _foreign(config)
     if not hasattr(judge, "score"):
         raise ValueError(f"a judge of kind {config.kind} compares two answers, and scores none")
@@ -60,6 +74,8 @@ def build_pair_judge(config: JudgeConfig) -> OpenPairJudge:
     """
     if config.kind in _SINGLE:
         return ByScore(_SINGLE[config.kind](config))
+    if config.kind in _BOTH:
+        return _BOTH[config.kind](config)
     judge = _foreign(config)
     return judge if hasattr(judge, "compare") else ByScore(judge)
 

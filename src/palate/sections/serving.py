@@ -32,7 +32,7 @@ class ServerConfig(Section):
     deadline: float = Field(
         600.0,
         gt=0,
-        description="Longest time for one question with all its retries, in seconds.",
+        description="No retry begins later than this after a question was first asked, in seconds.",
     )
     retries: int = Field(
         5,
@@ -68,14 +68,14 @@ class ServerConfig(Section):
     )
     max_tokens: int = Field(
         16,
-        ge=1,
+        ge=2,
         description="Longest reply, in tokens. A model that thinks aloud before it answers needs "
         "thousands.",
     )
     extra: dict[str, Any] = Field(
         {},
         description="More fields of each request, for what a server knows beside the standard, as "
-        "`{reasoning_effort: low}`.",
+        "`{reasoning_effort: low}`; null leaves a field of ours out, as `{temperature: null}`.",
     )
     cache: str | None = Field(
         None,
@@ -106,6 +106,12 @@ class ServerConfig(Section):
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise ValueError("max_cost needs price_in and price_out, to count by")
         return self
+
+    @property
+    def most_tokens(self) -> int:
+        """Longest reply that any of the request's fields allows, in tokens."""
+        others = [self.extra.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        return max([self.max_tokens, *(value for value in others if isinstance(value, int))])
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What these tokens cost, in the unit of the prices; NaN without prices."""
