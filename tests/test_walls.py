@@ -75,8 +75,11 @@ ROOMS = {
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
+    "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
-    "cli": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep", "web"}),
+    "cli": Room(
+        FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep", "web", "guard"}
+    ),
 }
 
 CLI_TOP = {"typer", "rich", "palate.config", "palate.records", "palate.progress"}

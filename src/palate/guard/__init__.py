@@ -1,0 +1,1 @@
+"""A classifier that stands before and after generation: trained, calibrated, measured, asked."""
