@@ -28,7 +28,12 @@ PAGES = sorted(
         for p in (ROOT / room).rglob("*.md")
     ]
 )
-RECIPES = sorted(p for room in ("recipes", "examples") for p in (ROOT / room).rglob("*.yaml"))
+RECIPES = sorted(
+    p
+    for room in ("recipes", "examples")
+    for p in (ROOT / room).rglob("*.yaml")
+    if "principles:" not in p.read_text(encoding="utf-8")  # a constitution is no recipe
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -187,7 +192,7 @@ def _problem(words: list[str]) -> str:
     if missing:
         return f"{said}: there is no {missing[0]}"
     for recipe in recipes:
-        if recipe.endswith(".yaml"):
+        if ROOT / recipe in RECIPES:
             try:
                 settings = [w for w in rest if "=" in w and not w.startswith("-")]
                 read = plan_sweep if words[0] == "sweep" else load_config

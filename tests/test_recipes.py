@@ -14,7 +14,14 @@ from palate.losses.registry import METHODS, find
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
-EVERY = [*SHIPPED, *sorted((ROOT / "examples").rglob("*.yaml"))]
+EVERY = [
+    *SHIPPED,
+    *(
+        path
+        for path in sorted((ROOT / "examples").rglob("*.yaml"))
+        if path.name != "constitution.yaml"  # principles, and no recipe
+    ),
+]
 # Recipes of a method besides the one that is called after it.
 VARIANTS = {"dpo-full", "dpo-with-nll", "qlora"}
 # Values that differ from the default on purpose, each with its reason in the recipe.

@@ -20,9 +20,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "palate"
 
-FOUNDATION = {"records", "config", "sections", "recipe_text", "machine", "durable"}
+FOUNDATION = {"records", "config", "sections", "recipe_text", "machine", "durable", "resumable"}
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
+ASKING = {"speak", "constitution", "redteam"}
 HEAVY = {"torch", "transformers", "peft", "safetensors", "tokenizers"}
 CURATION = {
     "numpy",
@@ -70,6 +71,9 @@ ROOMS = {
     "model": Room(FOUNDATION | {"tokens"}),
     "generate": Room(FOUNDATION | {"model", "tokens"}),
     "judge": Room(FOUNDATION, {"jsonschema", "referencing", "regex", "httpx"}),
+    "resumable": Room({"durable"}, set()),
+    "speak": Room(FOUNDATION | {"generate", "model", "tokens", "train"}, {"pydantic"}),
+    "constitution": Room(FOUNDATION | {"speak", "judge"}, {"yaml", "pydantic"}),
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
@@ -78,7 +82,12 @@ ROOMS = {
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
     "cli": Room(
-        FOUNDATION | DATA | {"progress"} | ENGINE | {"run", "stages", "sweep", "web", "guard"}
+        FOUNDATION
+        | DATA
+        | {"progress"}
+        | ENGINE
+        | ASKING
+        | {"run", "stages", "sweep", "web", "guard"}
     ),
 }
 

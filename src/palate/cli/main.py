@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.constitution import constitution_app
 from palate.cli.data import data_app
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(constitution_app, name="constitution")
 
 
 @app.command()

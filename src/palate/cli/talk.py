@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from palate.cli.runs import finished_model, is_run, run_config, run_folder, shared_system
-from palate.config import ConfigError, RunConfig
+from palate.cli.runs import is_run, run_folder, shared_system
+from palate.cli.speaking import place_of
 from palate.progress import Reporter, reporter_for
 from palate.records import Message
 
@@ -121,17 +121,14 @@ def open_talk(
     say: Reporter,
 ) -> Talk:
     """Load what `model` names; raises `ValueError` with the cure."""
-    place, template, trust = model, "auto", False
-    if is_run(model):
-        folder = run_folder(model)
-        config = run_config(folder)
-        place, template = finished_model(folder), config.data.template
-        trust = config.model.trust_remote_code
-        _refuse_classifier(config, model)
-        system = system if system is not None else _trained_system(folder, say)
+    place, template, trust = place_of(model)
+    if is_run(model) and system is None:
+        system = _trained_system(run_folder(model), say)
     say.note(f"loading {place} …")
-    policy, renderer = _load(place, template, trust)
     from palate.generate.sampling import Sampling, most_positions
+    from palate.speak.local import open_policy
+
+    policy, renderer = open_policy(place, template, trust)
 
     return Talk(
         policy=policy,
@@ -140,33 +137,6 @@ def open_talk(
         limit=most_positions(policy),
         system=system or None,
     )
-
-
-def _load(place: str, template: Any, trust: bool) -> tuple[Policy, Renderer]:
-    from palate.machine import tune_allocator
-
-    tune_allocator()  # before the first large tensor
-    from palate.model.load import load, to_compute
-    from palate.model.policy import Policy
-    from palate.tokens.render import Renderer
-    from palate.train.setup import pick_device, pick_precision
-
-    device = pick_device("auto")
-    precision = pick_precision("auto", device)
-    loaded = load(place, trust_remote_code=trust, device=device)
-    loaded.model.requires_grad_(False)
-    to_compute(loaded.model, precision)
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
-    renderer = Renderer(loaded.tokenizer, template=template, end_ids=loaded.end_ids)
-    return policy, renderer
-
-
-def _refuse_classifier(config: RunConfig, model: str) -> None:
-    from palate.losses.registry import find
-
-    if find(config.method)[0].head != "own":
-        raise ConfigError(f"{model} is a reward model: it scores answers, and cannot give any")
 
 
 def _trained_system(folder: Path, say: Reporter) -> str | None:

@@ -1,0 +1,129 @@
+"""`palate constitution`: critique and revise under principles, and prefer by them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.guard import Debug, Json, guarded
+from palate.cli.speaking import Model
+from palate.progress import Reporter, reporter_for
+
+if TYPE_CHECKING:
+    from palate.constitution.critique import Summary
+    from palate.constitution.principles import Constitution
+
+constitution_app = typer.Typer(
+    no_args_is_help=True, help="Critique, revise and prefer answers under written principles."
+)
+Prompts = Annotated[str, typer.Argument(help="A file with prompts; a .txt holds one a line.")]
+Named = Annotated[
+    str,
+    typer.Option(
+        "--constitution", "-c", help="A YAML file of principles, or default, or support-desk."
+    ),
+]
+Out = Annotated[str, typer.Option("--out", "-o", help="The file that training reads.")]
+
+
+@constitution_app.command()
+def critique(
+    prompts: Prompts,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value: pairs=FILE, only=[privacy], limit, seed, temperature, top_k, "
+            "max_new_tokens, critique_tokens, format"
+        ),
+    ] = None,
+    *,
+    model: Model,
+    out: Out,
+    constitution: Named = "default",
+    rounds: Annotated[int, typer.Option(min=1, help="Critiques and revisions of an answer.")] = 1,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Answer, criticise the answer under a drawn principle, revise it: demonstrations for sft."""
+
+    def work() -> None:
+        from palate.cli.speaking import open_speaker, prompts_of
+        from palate.constitution.critique import CritiqueSettings
+        from palate.speak.settings import read_settings
+
+        say = reporter_for()
+        chosen = read_settings(CritiqueSettings, [*(settings or []), f"rounds={rounds}"])
+        rules = named(constitution).only(chosen.only)
+        asked = prompts_of(prompts, chosen.format, chosen.limit, say)
+        found = _critique(asked, open_speaker(model, say), rules, chosen, Path(out), say)
+        if json:
+            typer.echo(jsonlib.dumps(found.to_dict(), ensure_ascii=False))
+
+    guarded(work, debug)
+
+
+def named(name: str) -> Constitution:
+    """The constitution that a name or a path stands for."""
+    from palate.constitution.principles import load_constitution
+
+    if name == "support-desk":
+        from palate.cli.training import support_desk
+
+        return load_constitution(support_desk() / "constitution.yaml")
+    return load_constitution(name)
+
+
+def _critique(
+    asked: Any,
+    speaker: Any,
+    rules: Constitution,
+    chosen: Any,
+    out: Path,
+    say: Reporter,
+) -> Summary:
+    from palate.cli.speaking import beside
+    from palate.cli.stop import Stopped
+    from palate.constitution import critique as work
+
+    log = beside(out, "chains")
+    try:
+        with say.bar("critique and revise", len(asked)) as bar:
+            rows = work.chains(asked, speaker, rules, chosen.plan, log, bar.advance)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; what was done is in {log}: the same command goes on") from None
+    found = work.summarise(rows)
+    pairs = chosen.pairs
+    write_rows(out, list(work.demonstrations(rows, rules, speaker.name)))
+    if pairs is not None:
+        write_rows(Path(pairs), list(work.pairs(rows, rules, speaker.name)))
+    say.table(
+        f"constitution {rules.name}",
+        ["principle", "revisions", "kept"],
+        [[name, str(of), str(kept)] for name, (kept, of) in sorted(found.by_principle.items())],
+    )
+    say.note(f"demonstrations {found.kept} of {found.prompts} prompts: {out}")
+    if pairs is not None:
+        say.note(f"pairs          {found.pairs}: {pairs}{_out_of(found.first_left_out)}")
+    say.note(f"chains         {log}{_out_of(found.left_out)}")
+    if found.kept:
+        say.note(f"next: palate train recipes/sft.yaml data={out}")
+    return found
+
+
+def _out_of(counts: Counter[str]) -> str:
+    from palate.cli.speaking import reasons
+
+    return f" (left out: {reasons(counts)})" if counts.total() else ""
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as JSONL, the whole file at once; no rows make an empty one."""
+    from palate.durable import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [jsonlib.dumps(row, ensure_ascii=False) for row in rows]
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,1 @@
+"""Constitutional AI: answers criticised and revised under principles, and compared under them."""

@@ -1,0 +1,99 @@
+"""A file of rows that grows group by group, and goes on after a kill where it was.
+
+The first line holds the settings that decide the rows; then one row a line, appended a whole
+group at a time and flushed to the disk. What a kill left half is cut off when the file is
+opened again, down to the last whole group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from palate.durable import hold
+
+Row = dict[str, Any]
+
+
+class RowLog:
+    """Rows on the disk: `rows` are those that are there, always a whole number of groups.
+
+    `sizes` are the groups' numbers of rows, in their order. Raises `ValueError` with the cure for
+    a file that was made under other settings, that is none of ours, or that another process holds.
+    """
+
+    def __init__(self, path: Path, settings: Row, sizes: Sequence[int]) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = hold(path.with_name(f".{path.name}.lock"))
+        if lock is None:
+            raise ValueError(f"another process is writing {path}: wait for it")
+        self._lock: int | None = lock
+        try:
+            self.rows = self._resume({"settings": settings}, sizes)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RowLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process go on."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add one group; on return it is on the disk."""
+        self._write(rows)
+        self.rows.extend(rows)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        with self.path.open("ab") as file:
+            file.write("".join(f"{_line(row)}\n" for row in rows).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _resume(self, header: Row, sizes: Sequence[int]) -> list[Row]:
+        there = self.path.read_bytes() if self.path.is_file() else b""
+        if b"\n" not in there:  # not even the first line was finished
+            self.path.write_bytes(b"")
+            self._write([header])
+            return []
+        lines = there[: there.rindex(b"\n")].split(b"\n")
+        try:
+            parsed = [json.loads(line) for line in lines]
+            before = parsed[0]["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.path} is no file of ours, or damaged: choose another with -o"
+            ) from error
+        now = json.loads(_line(header))["settings"]
+        if before != now:
+            other = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+            raise ValueError(
+                f"{self.path} was made with another {', '.join(sorted(other))}: give the same "
+                "settings to go on with it, another file with -o, or delete it"
+            )
+        rows = parsed[1:]
+        whole = 0
+        for size in sizes:
+            if whole + size > len(rows):
+                break
+            whole += size
+        kept = lines[: whole + 1]
+        if len(b"\n".join(kept)) + 1 < len(there):
+            with self.path.open("r+b") as file:
+                file.truncate(len(b"\n".join(kept)) + 1)
+        return rows[:whole]
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False)
