@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.guard import Debug, Json, guarded
-from palate.cli.speaking import Model
-from palate.progress import Reporter, reporter_for
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from pathlib import Path
+
     from palate.constitution.critique import Summary
     from palate.constitution.principles import Constitution
+    from palate.progress import Reporter
 
 constitution_app = typer.Typer(
     no_args_is_help=True, help="Critique, revise and prefer answers under written principles."
 )
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A run's folder, or a model as in a recipe."),
+]
 Prompts = Annotated[str, typer.Argument(help="A file with prompts; a .txt holds one a line.")]
 Named = Annotated[
     str,
@@ -51,8 +55,11 @@ def critique(
     """Answer, criticise the answer under a drawn principle, revise it: demonstrations for sft."""
 
     def work() -> None:
+        from pathlib import Path
+
         from palate.cli.speaking import open_speaker, prompts_of
         from palate.constitution.critique import CritiqueSettings
+        from palate.progress import reporter_for
         from palate.speak.settings import read_settings
 
         say = reporter_for()
@@ -85,6 +92,8 @@ def _critique(
     out: Path,
     say: Reporter,
 ) -> Summary:
+    from pathlib import Path
+
     from palate.cli.speaking import beside
     from palate.cli.stop import Stopped
     from palate.constitution import critique as work

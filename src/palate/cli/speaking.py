@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from palate.cli.runs import finished_model, is_run, run_config, run_folder
 from palate.config import ConfigError, RunConfig
@@ -15,11 +13,6 @@ from palate.progress import Reporter
 if TYPE_CHECKING:
     from palate.records import Example, Reject
     from palate.speak.speaker import Speaker
-
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="A run's folder, or a model as in a recipe."),
-]
 
 
 def open_speaker(model: str, say: Reporter) -> Speaker:
