@@ -27,11 +27,11 @@ def main() -> None:
     from palate.config import DataConfig
     from palate.curate.prepare import prepare
     from palate.model.load import SMOLLM2, load, to_compute
+    from palate.model.place import pick_precision
     from palate.model.policy import Layout, Policy
     from palate.model.score import score, score_rows
     from palate.tokens.render import Renderer
     from palate.tokens.sampler import Sampler
-    from palate.train.setup import pick_precision
 
     torch.set_num_threads(threads())
     loaded = load(SMOLLM2)

@@ -101,6 +101,8 @@ MENDED: dict[str, Act] = {
 }
 """What is asked again."""
 
+SLOW = {"hangs", "trickles"}
+
 KEPT: dict[str, Act] = {
     "400": status(400, "maximum context length is 8192 tokens"),
     "413": status(413),
@@ -124,17 +126,20 @@ KEPT: dict[str, Act] = {
 @pytest.mark.parametrize("kind", MENDED)
 def test_what_may_pass_is_asked_again(server: ChatServer, kind: str) -> None:
     server.plan = [MENDED[kind]]
-    with judge_at(server.url, timeout=0.3) as judge:
+    slow = kind in SLOW
+    with judge_at(server.url, timeout=0.5 if slow else 60, retries=20) as judge:
         (opinion,) = judge.compare([ASKED])
         assert opinion == Opinion(1.0, ("A", "B"))
-        assert (judge.spent.requests, judge.spent.retries, judge.spent.failures) == (3, 1, 0)
+        assert judge.spent.failures == 0
+        # On a busy machine an honest reply may take as long as a server that hangs.
+        assert judge.spent.retries >= 1 if slow else judge.spent.retries == 1
     server.over.set()
 
 
 @pytest.mark.parametrize("kind", MENDED)
 def test_what_does_not_pass_is_a_counted_failure(server: ChatServer, kind: str) -> None:
     server.otherwise = MENDED[kind]
-    with judge_at(server.url, timeout=0.1, retries=1) as judge:
+    with judge_at(server.url, timeout=0.1 if kind in SLOW else 60, retries=1) as judge:
         (opinion,) = judge.compare([ASKED])
         assert opinion.first_wins is None
         assert opinion.failure is not None
@@ -209,15 +214,23 @@ def test_a_working_server_forgives_failures_in_between(server: ChatServer) -> No
 
 def test_a_wait_beyond_the_deadline_is_not_waited_for(server: ChatServer) -> None:
     server.otherwise = status(429, "slow down", retry_after="3600")
-    with judge_at(server.url, deadline=5) as judge:
-        (opinion,) = judge.compare([ASKED, ASKED][:1])
-        assert opinion.failure == "429: slow down"
-        assert judge.spent.requests == 2
+    with judge_at(server.url, deadline=600) as judge:
+        with pytest.raises(JudgeStopped, match="asks to wait 3600 s, and the deadline is 600 s"):
+            judge.compare([ASKED])
+        assert judge.spent.requests == 1
+
+
+def test_no_retry_begins_after_the_deadline(server: ChatServer) -> None:
+    server.otherwise = status(503)
+    with judge_at(server.url, deadline=1e-9, retries=50) as judge:
+        (opinion,) = judge.compare([ASKED])
+        assert opinion.failure == "503: no"
+        assert (judge.spent.requests, judge.spent.retries) == (2, 0)
 
 
 def test_every_reply_to_a_flaky_server_is_right_or_none(server: ChatServer) -> None:
     """Twenty questions, each third request an outage of another kind."""
-    outages = [act for name, act in MENDED.items() if name not in {"hangs", "trickles"}]
+    outages = [act for name, act in MENDED.items() if name not in SLOW]
     count, lock, honest = iter(range(10_000)), threading.Lock(), server.otherwise
 
     def flaky(handler: Handler) -> None:

@@ -13,11 +13,12 @@ from tests.tiny import save_tiny
 
 import palate.train.setup as setting_up
 from palate.config import ConfigError, RunConfig
+from palate.model import place
 from palate.model.adapters import trainable
 from palate.progress import Quiet
 from palate.train.folder import read_plan, write_plan
 from palate.train.reference import LiveReference, ReferenceLogps
-from palate.train.setup import Learner, make_split, pick_device, pick_precision, set_up
+from palate.train.setup import Learner, make_split, set_up
 
 
 def config(model: Path, **settings: Any) -> RunConfig:
@@ -34,40 +35,6 @@ class Noted(Quiet):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "device", "fast", "expected"),
-    [
-        ("auto", "cpu", True, "bf16"),
-        ("auto", "cpu", False, "fp32"),
-        ("auto", "cuda", False, "bf16"),
-        ("auto", "mps", True, "fp32"),
-        ("fp32", "cuda", True, "fp32"),
-        ("bf16", "cpu", False, "bf16"),
-    ],
-)
-def test_precision(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, fast: bool, expected: str
-) -> None:
-    monkeypatch.setattr(setting_up, "fast_bf16", lambda: fast)
-    assert pick_precision(wanted, device) == expected
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert pick_device("auto") == "cpu"
-    assert pick_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match="use cpu or auto"):
-        pick_device("cuda")
-    with pytest.raises(ConfigError, match="not one of"):
-        pick_device("tpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [pick_device(d) for d in ("auto", "cuda", "cuda:1")] == ["cuda", "cuda", "cuda:1"]
-    for wrong in ("cuda:2", "cuda:x", "cuda:"):
-        with pytest.raises(ConfigError, match="there is only cuda:0, cuda:1"):
-            pick_device(wrong)
 
 
 def test_decisions_are_written_down(model: Path, tmp_path: Path) -> None:
@@ -96,7 +63,7 @@ def test_a_continued_run_repeats_them(
         first.plan, layout="plain", precision="bf16", threads=1, tokens_per_microbatch=99
     )
     write_plan(tmp_path, kept)
-    monkeypatch.setattr(setting_up, "fast_bf16", lambda: False)
+    monkeypatch.setattr(place, "fast_bf16", lambda: False)
     monkeypatch.setattr(setting_up, "threads", lambda: 2)
     again = learn(model, tmp_path, continues=True)
     assert again.plan == kept

@@ -88,7 +88,7 @@ def examine(config: RunConfig | None = None) -> Health:
 
     from palate.model.native.build import native
     from palate.model.peak import measure_peak
-    from palate.train.setup import pick_device, pick_precision
+    from palate.model.place import pick_device, pick_precision
 
     torch.set_num_threads(threads())  # as training does
     device = pick_device(config.train.device if config else "auto")

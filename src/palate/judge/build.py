@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from palate.judge.compare import ByScore
 from palate.judge.fits import SchemaScorer, load_schema
+from palate.judge.holding import content_of
 from palate.judge.length import LengthScorer
 from palate.judge.number import NumberScorer
 from palate.judge.opinion import (
@@ -29,6 +30,7 @@ from palate.sections.judging import GROUP, KINDS, JudgeConfig
 
 if TYPE_CHECKING:
     from palate.judge.llm import LlmJudge
+    from palate.judge.local import LocalJudge
 
 VERSION = 1
 """Raised when judges of ours come to say other things about the same texts."""
@@ -48,7 +50,20 @@ def _llm(config: JudgeConfig) -> LlmJudge:
     return LlmJudge(config)
 
 
-_BOTH: dict[str, Callable[[JudgeConfig], LlmJudge]] = {"llm": _llm}
+def _local(config: JudgeConfig) -> LocalJudge:
+    from palate.judge.local import LocalJudge
+
+    return LocalJudge(config)
+
+
+def _reward(config: JudgeConfig) -> OpenScorer:
+    from palate.judge.reward import RewardScorer
+
+    return RewardScorer(config)
+
+
+_SINGLE["reward"] = _reward
+_BOTH: dict[str, Callable[[JudgeConfig], LlmJudge | LocalJudge]] = {"llm": _llm, "local": _local}
 
 
 def build_scorer(config: JudgeConfig) -> OpenScorer:
@@ -73,7 +88,8 @@ def build_pair_judge(config: JudgeConfig) -> OpenPairJudge:
     One that knows single answers only compares their scores. Raises as `build_scorer` does.
     """
     if config.kind in _SINGLE:
-        return ByScore(_SINGLE[config.kind](config))
+        scorer = _SINGLE[config.kind](config)
+        return ByScore(scorer, bradley_terry=config.kind == "reward")
     if config.kind in _BOTH:
         return _BOTH[config.kind](config)
     judge = _foreign(config)
@@ -91,6 +107,8 @@ def identity(config: JudgeConfig) -> str:
         kept["server"] = config.server.model_dump(include={"url", "model", "extra", "max_tokens"})
     if config.kind == "rule":
         kept["file"] = _rule_hash(config.rule or "")
+    if config.model is not None:
+        kept["model"] = content_of(config.model)
     if config.kind == "schema":
         kept["json_schema"] = load_schema(config.json_schema or {})
     return digest({"version": VERSION, **kept})[:32]

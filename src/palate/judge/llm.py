@@ -1,10 +1,6 @@
 """A language model behind an OpenAI-compatible server as a judge.
 
-Two answers are compared in both orders, because models favour a place (Zheng et al. 2023,
-arXiv:2306.05685, section 3.3): P(first is better) is the mean of what each order says, and thus ½
-where two hard verdicts disagree. RLAIF reads and averages the probabilities of the letters in
-the same way (Lee et al. 2023, arXiv:2309.00267, section 2.2). A comparison of which one order
-failed is a failure as a whole.
+Two answers are compared in both orders (`palate.judge.orders`).
 """
 
 from __future__ import annotations
@@ -13,20 +9,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from palate.judge.errors import JudgeStopped
 from palate.judge.limits import Spent
 from palate.judge.opinion import Answered, Closing, Opinion, Question, Score
-from palate.judge.prompts import LEAST, LETTERS, MOST, Asked, comparison, rating
-from palate.judge.server import Body, Failed, Server
+from palate.judge.orders import Failed, Told, as_score, both_orders
+from palate.judge.prompts import Asked, comparison, rating
+from palate.judge.server import Body, Server
 from palate.judge.verdicts import chances, read_choice
 from palate.judge.wire import Reply
 from palate.sections import JudgeConfig
 
-__all__ = ["JudgeStopped", "LlmJudge"]
-
 _TOP = 20  # the most that servers tell
-Told = tuple[dict[str, float], str]
-"""Probabilities of the choices, and the reply that they were read from."""
 
 
 class LlmJudge(Closing):
@@ -90,29 +82,6 @@ class LlmJudge(Closing):
         choice = read_choice(reply.text, choices, self._config.reply)
         soft = chances(reply.text, choice, choices, reply.tokens) if self._config.soft else None
         return soft or {name: float(name == choice) for name in choices}, reply.text
-
-
-def both_orders(straight: Told | Failed, swapped: Told | Failed) -> Opinion:
-    """The mean of both orders: in the swapped one the first answer stands second, as B."""
-    raw = tuple(
-        text
-        for told in (straight, swapped)
-        if (text := told.raw if isinstance(told, Failed) else told[1]) is not None
-    )
-    for told in (straight, swapped):
-        if isinstance(told, Failed):
-            return Opinion(None, raw, told.why)
-    assert not isinstance(straight, Failed)
-    assert not isinstance(swapped, Failed)
-    return Opinion((straight[0][LETTERS[0]] + swapped[0][LETTERS[1]]) / 2, raw)
-
-
-def as_score(told: Told | Failed) -> Score:
-    """The mean rating, mapped from 1 … 9 to [0, 1]."""
-    if isinstance(told, Failed):
-        return Score(None, raw=() if told.raw is None else (told.raw,), failure=told.why)
-    mean = sum(int(digit) * chance for digit, chance in told[0].items())
-    return Score((mean - LEAST) / (MOST - LEAST), raw=(told[1],))
 
 
 def _schema(choices: Sequence[str]) -> dict[str, Any]:

@@ -137,9 +137,12 @@ def _block(name: str, text: str, mark: str) -> str:
 
 
 def _delimiter(texts: Sequence[str], rubric: str) -> str:
-    """16 hex digits that stand in none of the texts."""
+    """16 hex digits that stand in none of the texts, and do not depend on their order.
+
+    So both orders of a comparison begin alike, and a model reads that part once.
+    """
     number = 0
-    while any((mark := digest([number, rubric, *texts])[:16]) in text for text in texts):
+    while any((mark := digest([number, rubric, *sorted(texts)])[:16]) in t for t in texts):
         number += 1
     return mark
 

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from palate.judge.errors import JudgeStopped
 from palate.judge.limits import Limits, Spent
+from palate.judge.orders import Failed
 from palate.judge.replies import Replies
 from palate.judge.verdicts import NoVerdict
 from palate.judge.wire import Again, Reply, Unusable, Wire
@@ -24,14 +24,6 @@ from palate.sections import ServerConfig
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds
 Body = Mapping[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A question that got no reply that can be used: why, and what came instead, if anything."""
-
-    why: str
-    raw: str | None = None
 
 
 class Server:
@@ -158,7 +150,12 @@ class Server:
     def _delay(self, attempt: int, after: float | None) -> float:
         """What the server asked for, or twice as long as the last time, with some chance in it."""
         if after is not None:
-            self._limits.pause(min(after, self.config.deadline))
+            if after > self.config.deadline:
+                raise JudgeStopped(
+                    f"{self.config.url} asks to wait {after:.0f} s, and the deadline is "
+                    f"{self.config.deadline:g} s: go on later"
+                )
+            self._limits.pause(after)
             return after
         return min(LONGEST_WAIT, FIRST_WAIT * 2.0**attempt) * random.uniform(0.75, 1.25)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from palate.generate.sampling import Sample, Sampling, most_positions, sample
 from palate.model.load import load, to_compute
+from palate.model.place import pick_device, pick_precision
 from palate.model.policy import Policy
 from palate.records import Message
 from palate.speak.speaker import Manner, Reply
 from palate.tokens.render import Renderer, Unusable
-from palate.train.setup import pick_device, pick_precision
 
 
 class LocalSpeaker:

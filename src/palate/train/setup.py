@@ -14,11 +14,12 @@ import torch
 from palate.config import ConfigError, RunConfig
 from palate.losses.method import Method
 from palate.losses.registry import find
-from palate.machine import cache_root, fast_bf16, threads, tune_allocator
+from palate.machine import cache_root, threads, tune_allocator
 from palate.model.adapters import as_reference, attach, trainable
 from palate.model.load import load_config_only, load_tokenizer, to_compute
 from palate.model.native.build import native
-from palate.model.policy import Layout, Policy, Precision
+from palate.model.place import pick_device, pick_precision
+from palate.model.policy import Layout, Policy
 from palate.model.probe import Probe, check_plain, probe
 from palate.model.scalar import add_scalar_head
 from palate.progress import Reporter
@@ -204,32 +205,6 @@ def make_split(
             ranks=ranks,
         )
     return Split(examples, cached)
-
-
-def pick_device(wanted: str) -> str:
-    """The device that `auto` stands for; raises `ConfigError` for one that is not there."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = wanted.split(":", maxsplit=1)[0]
-    if kind not in {"cpu", "cuda", "mps"}:
-        raise ConfigError(f"train.device '{wanted}' is not one of auto, cpu, cuda, cuda:N, mps")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device is cuda, but torch sees no CUDA device: use cpu or auto")
-    if kind == "cuda" and wanted != "cuda":
-        names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        if wanted not in names:
-            raise ConfigError(f"train.device is {wanted}, but there is only {', '.join(names)}")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("train.device is mps, but torch sees no mps device: use cpu or auto")
-    return wanted
-
-
-def pick_precision(wanted: str, device: str) -> Precision:
-    """bf16 where the hardware is fast at it, fp32 otherwise, unless the recipe says."""
-    if wanted == "auto":
-        fast = device.startswith("cuda") or (device == "cpu" and fast_bf16())
-        return "bf16" if fast else "fp32"
-    return "bf16" if wanted == "bf16" else "fp32"
 
 
 def _choose_layout(policy: Policy, config: RunConfig, say: Reporter) -> Probe:

@@ -1,0 +1,93 @@
+"""A trained reward model as a judge: the number that its scalar head gives to an answer.
+
+The answer is rendered as in training, and the score is read at its last token, the end of turn;
+of an answer that was cut off, at the last token that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from palate.judge.holding import BUDGET, Held, hold_reward_model
+from palate.judge.opinion import Answered, Closing, Score
+from palate.records import Completion, Message
+from palate.sections import JudgeConfig
+
+if TYPE_CHECKING:
+    from palate.tokens.tree import Branch
+
+
+class RewardScorer(Closing):
+    """Scores are log-odds without a zero of their own: only differences mean something.
+
+    An answer that the model's template or length does not allow has a failure.
+    """
+
+    def __init__(self, config: JudgeConfig, held: Held | None = None) -> None:
+        assert config.model is not None
+        self.name = config.label
+        self._held: Held | None = held or hold_reward_model(config.model, config.device)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._held = None
+
+    def score(self, answers: Sequence[Answered]) -> list[Score]:
+        """One score each, in order."""
+        from palate.tokens.render import Unusable
+
+        held = self._open()
+        branches: dict[int, Branch] = {}
+        scores = [Score(None)] * len(answers)
+        for index, answer in enumerate(answers):
+            try:
+                branches[index] = _branch(held, answer)
+            except Unusable as error:
+                scores[index] = Score(None, failure=str(error))
+        order = sorted(branches, key=lambda index: len(branches[index].ids))
+        for rows in _batches([len(branches[index].ids) for index in order]):
+            indices = [order[row] for row in rows]
+            values = _scores(held, [branches[index] for index in indices])
+            for index, value in zip(indices, values, strict=True):
+                finite = abs(value) < float("inf")
+                scores[index] = Score(value) if finite else Score(None, failure="not a number")
+        return scores
+
+    def _open(self) -> Held:
+        assert self._held is not None, "a judge is not asked after it is closed"
+        return self._held
+
+
+def _branch(held: Held, answer: Answered) -> Branch:
+    from palate.tokens.tree import Branch
+
+    completion = Completion((Message("assistant", answer.text),))
+    example = replace(answer.example, completions=(completion,), verdict=None)
+    (branch,) = held.renderer.render(example).branches
+    if not answer.finished and branch.ids[-1] in held.renderer.end_ids:
+        return Branch(branch.ids[:-1], branch.mask[:-1])
+    return branch
+
+
+def _batches(lengths: Sequence[int]) -> list[range]:
+    """Rows of ascending length, cut so that each padded batch has at most `BUDGET` tokens."""
+    out, begin = [], 0
+    for row, length in enumerate(lengths):
+        if row > begin and (row - begin + 1) * length > BUDGET:
+            out.append(range(begin, row))
+            begin = row
+    return [*out, range(begin, len(lengths))] if lengths else []
+
+
+def _scores(held: Held, branches: Sequence[Branch]) -> list[float]:
+    import torch
+
+    from palate.tokens.tree import build_forest
+
+    with torch.no_grad():
+        out = held.policy(build_forest(branches, share=False).to(held.policy.device))
+    assert out.scores_B is not None
+    values: list[float] = out.scores_B.double().cpu().tolist()
+    return values
