@@ -74,6 +74,10 @@ ROOMS = {
     "resumable": Room({"durable"}, set()),
     "speak": Room(FOUNDATION | {"generate", "model", "tokens"}, {"pydantic"}),
     "constitution": Room(FOUNDATION | {"speak", "judge"}, {"yaml", "pydantic"}),
+    "redteam": Room(
+        FOUNDATION | {"curate", "evaluate", "ingest", "judge", "progress", "speak"},
+        {"yaml", "pydantic", "numpy"},
+    ),
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),

@@ -1,0 +1,1 @@
+"""Red-teaming: attack prompts, who decides what succeeded, over-refusal beside it, and the cure."""
