@@ -13,7 +13,7 @@ import torch
 from tests.tiny import tiny_model
 
 from palate.config import AdapterConfig
-from palate.generate.draw import Mixture, Sampling, pick
+from palate.generate.draw import Mixture, Sampling, draw, pick
 from palate.generate.sampling import Sample, sample
 from palate.model.adapters import adapters_off, attach
 from palate.model.policy import Policy
@@ -76,28 +76,87 @@ def test_a_log_prob_is_of_the_whole_distribution_at_temperature_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "bounds"),
+    ("weight", "shares"),
     [
-        # .1^¾ .4^¼ = .1·√2; .4^¾ .1^¼ = .2·√2; .2; .3 of .92426: likeliest first 3, 1, 2, 0.
-        (
-            0.25,
-            [(3, 0.3), (1, 0.3 + 0.2 * 2**0.5), (2, 0.5 + 0.2 * 2**0.5), (0, 0.5 + 0.3 * 2**0.5)],
-        ),
-        # √(.1 · .4) = .2 for the first two: the likeliest alone is known without a tie.
-        (0.5, [(3, 0.3)]),
-        (1.0, [(0, 0.4), (3, 0.7), (2, 0.9), (1, 1.0)]),
+        # .1^¾ .4^¼ = .1·√2 and .4^¾ .1^¼ = .2·√2
+        (0.25, [0.1 * 2**0.5, 0.2 * 2**0.5, 0.2, 0.3]),
+        (0.5, [0.2, 0.2, 0.2, 0.3]),  # √(.1 · .4) = .2
+        (1.0, [0.4, 0.1, 0.2, 0.3]),
     ],
 )
-def test_a_mixture_is_geometric(weight: float, bounds: list[tuple[int, float]]) -> None:
-    total = {0.25: 0.5 + 0.3 * 2**0.5, 0.5: 0.9, 1.0: 1.0}[weight]
+def test_a_mixture_is_geometric(weight: float, shares: list[float]) -> None:
     settings, low = Sampling(temperature=1.0, top_k=0), 0.0
-    for token, high in bounds:
-        for uniform in (low / total + 1e-6, high / total - 1e-6):
+    for token, share in enumerate(shares):
+        high = low + share / sum(shares)
+        for uniform in (low + 1e-6, high - 1e-6):
             one = torch.tensor([uniform], dtype=torch.float64)
             found, logp = pick([LOGITS, OTHER], one, settings, weight)
             assert found.tolist() == [token]
             assert logp.tolist() == pytest.approx([float(LOGITS[0, token])], abs=1e-6)
         low = high
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "bounds"),
+    [
+        (1.0, 0, [(0, 0.1), (1, 0.5), (2, 0.7), (3, 1.0)]),
+        (1.0, 9, [(0, 0.1), (1, 0.5), (2, 0.7), (3, 1.0)]),
+        # Of the two likeliest: .4/.7 and .3/.7.
+        (1.0, 2, [(1, 4 / 7), (3, 1.0)]),
+        # Temperature ½ squares the shares: .01, .16, .04, .09 of .30.
+        (0.5, 0, [(0, 1 / 30), (1, 17 / 30), (2, 21 / 30), (3, 1.0)]),
+        (1.0, 1, [(1, 1.0)]),
+    ],
+)
+def test_a_draw_inverts_the_cumulative_distribution(
+    temperature: float, top_k: int, bounds: list[tuple[int, float]]
+) -> None:
+    settings = Sampling(temperature=temperature, top_k=top_k)
+    low = 0.0
+    for token, high in bounds:
+        for uniform in (low + 1e-6, (low + high) / 2, high - 1e-6):
+            found = draw(LOGITS, torch.tensor([uniform], dtype=torch.float64), settings)
+            assert found.tolist() == [token]
+        low = high
+    nearly_one = torch.tensor([np.nextafter(1.0, 0.0)])
+    assert draw(LOGITS, nearly_one, settings).tolist() == [bounds[-1][0]]
+
+
+def test_greedy_takes_the_likeliest_whatever_is_drawn() -> None:
+    rows = torch.cat([LOGITS, LOGITS.flip(1)])
+    uniform = torch.tensor([0.99, 0.01], dtype=torch.float64)
+    assert draw(rows, uniform, Sampling(temperature=0)).tolist() == [1, 2]
+
+
+def test_a_draw_among_many_tokens_is_the_plain_inverse() -> None:
+    """1,000 tokens are several blocks and an incomplete one."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(40, 1000, generator=generator)
+    uniform = torch.rand(40, generator=generator, dtype=torch.float64)
+    found = draw(logits, uniform, Sampling(temperature=1.3, top_k=0))
+    running = (logits.double() / 1.3).softmax(-1).cumsum(-1).numpy()
+    for row in range(40):
+        plain = int(np.searchsorted(running[row], float(uniform[row]), side="right"))
+        assert found[row] == plain
+    assert len(set((found // 128).tolist())) > 4
+
+
+@pytest.mark.parametrize("top_k", [0, 300])
+def test_what_cannot_be_drawn_is_not_drawn(top_k: int) -> None:
+    """Also where the uniform number is 0, or rounds to 1."""
+    logits = torch.full((1, 500), float("-inf"))
+    logits[0, [140, 200, 390]] = torch.tensor([0.0, 1.0, 2.0])
+    for uniform, token in ((0.0, 140), (float(np.nextafter(1.0, 0.0)), 390)):
+        one = torch.tensor([uniform], dtype=torch.float64)
+        assert draw(logits, one, Sampling(temperature=1.0, top_k=top_k)).tolist() == [token]
+
+
+def test_equally_likely_tokens_keep_their_places() -> None:
+    """Rounding that makes one of two equal tokens the likelier changes no draw."""
+    one = torch.tensor([0.3], dtype=torch.float64)
+    settings = Sampling(temperature=1.0, top_k=2)
+    for nudge in (1e-7, 0.0, -1e-7):
+        assert draw(torch.tensor([[1.0 + nudge, -9.0, 1.0]]), one, settings).tolist() == [0]
 
 
 def test_a_mixture_without_weight_is_the_policy_and_one_of_weight_1_the_other() -> None:

@@ -5,16 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tests.tiny import VOCABULARY, tiny_model
 
-import palate.generate.padded as padded_room
-from palate.generate.cache import RoomyCache, RoomyLayer
-from palate.generate.draw import draw
 from palate.generate.sampling import Sample, Sampling, sample
 from palate.model.policy import Policy
 
@@ -66,26 +61,6 @@ def test_greedy_is_what_transformers_generates(family: str, kind: str) -> None:
     for prompt, answers in zip(PROMPTS[kind], found, strict=True):
         assert list(answers[0].ids) == generated(family, prompt, 12, None)
         assert not answers[0].finished
-
-
-def test_the_shared_beginning_goes_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    widths: list[tuple[int, ...]] = []
-    forward = padded_room.forward
-
-    def counted(policy: Policy, tokens: Any, *rest: Any) -> Any:
-        widths.append(tuple(tokens.shape))
-        return forward(policy, tokens, *rest)
-
-    monkeypatch.setattr(padded_room, "forward", counted)
-    one = Sampling(max_new_tokens=1, temperature=0)
-    sample(policy(), PROMPTS["shared"], one, end_ids=[-1])
-    assert widths == [(1, 40), (4, 12)]
-    widths.clear()
-    sample(policy(), PROMPTS["different"], one, end_ids=[-1])
-    assert widths == [(4, 17)]
-    widths.clear()
-    sample(policy(), PROMPTS["equal"], one, end_ids=[-1])  # the last token is each row's own
-    assert widths == [(1, 39), (2, 1)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -170,42 +145,6 @@ def test_progress_counts_answers() -> None:
     assert seen == [4, 2]
 
 
-LOGITS = torch.log(torch.tensor([0.1, 0.4, 0.2, 0.3]))
-
-
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "bounds"),
-    [
-        # Likeliest first: tokens 1, 3, 2, 0 with shares .4, .3, .2, .1.
-        (1.0, 0, [(1, 0.4), (3, 0.7), (2, 0.9), (0, 1.0)]),
-        (1.0, 9, [(1, 0.4), (3, 0.7), (2, 0.9), (0, 1.0)]),
-        # Of the two likeliest: .4/.7 and .3/.7.
-        (1.0, 2, [(1, 4 / 7), (3, 1.0)]),
-        # Temperature ½ squares the shares: .16, .09, .04, .01 of .30.
-        (0.5, 0, [(1, 16 / 30), (3, 25 / 30), (2, 29 / 30), (0, 1.0)]),
-        (1.0, 1, [(1, 1.0)]),
-    ],
-)
-def test_a_draw_inverts_the_cumulative_distribution(
-    temperature: float, top_k: int, bounds: list[tuple[int, float]]
-) -> None:
-    settings = Sampling(temperature=temperature, top_k=top_k)
-    low = 0.0
-    for token, high in bounds:
-        for uniform in (low + 1e-6, (low + high) / 2, high - 1e-6):
-            found = draw(LOGITS[None], torch.tensor([uniform], dtype=torch.float64), settings)
-            assert found.tolist() == [token]
-        low = high
-    nearly_one = torch.tensor([np.nextafter(1.0, 0.0)])
-    assert draw(LOGITS[None], nearly_one, settings).tolist() == [bounds[-1][0]]
-
-
-def test_greedy_takes_the_likeliest_whatever_is_drawn() -> None:
-    rows = torch.stack([LOGITS, LOGITS.flip(0)])
-    uniform = torch.tensor([0.99, 0.01], dtype=torch.float64)
-    assert draw(rows, uniform, Sampling(temperature=0)).tolist() == [1, 2]
-
-
 def test_frequencies_are_the_models_own() -> None:
     """χ² of 4,000 first tokens among the 8 likeliest: 7 degrees of freedom, 24.3 at p = 0.001."""
     prompt, count, temperature = SHARED[:5], 4000, 1.7
@@ -223,44 +162,3 @@ def test_frequencies_are_the_models_own() -> None:
     assert set(counts) <= set(expected)
     assert min(expected.values()) > 5
     assert sum((counts[t] - e) ** 2 / e for t, e in expected.items()) < 24.3
-
-
-def _states(length: int, batch: int = 2, seed: int = 0) -> torch.Tensor:
-    return torch.randn(batch, 3, length, 4, generator=torch.Generator().manual_seed(seed))
-
-
-def test_the_cache_gives_back_all_it_was_given() -> None:
-    """Across the first room of 64 positions, and past it."""
-    layer = RoomyLayer()
-    parts = [_states(length, seed=k) for k, length in enumerate((5, 1, 1, 70, 1, 64, 3))]
-    for count, part in enumerate(parts, 1):
-        keys, values = layer.update(part, -part)
-        expected = torch.cat(parts[:count], dim=2)
-        assert torch.equal(keys, expected)
-        assert torch.equal(values, -expected)
-        assert layer.get_seq_length() == expected.shape[2]
-
-
-def test_the_cache_has_room_so_that_a_step_copies_nothing() -> None:
-    layer = RoomyLayer()
-    layer.update(_states(5), _states(5))
-    place = layer.keys.data_ptr()
-    for _ in range(64):
-        layer.update(_states(1), _states(1))
-    assert layer.keys.data_ptr() == place
-    layer.update(_states(1), _states(1))
-    assert layer.keys.data_ptr() != place
-
-
-def test_rows_of_the_cache_are_kept_dropped_and_repeated() -> None:
-    cache = RoomyCache()
-    first, second = _states(4, seed=1), _states(4, seed=2)
-    cache.update(first, -first, 0)
-    cache.update(second, -second, 1)
-    cache.rows(torch.tensor([1, 1, 0]))
-    more = _states(1, batch=3, seed=3)
-    for layer, states in enumerate((first, second)):
-        keys, values = cache.update(more, -more, layer)
-        expected = torch.cat([states[[1, 1, 0]], more], dim=2)
-        assert torch.equal(keys, expected)
-        assert torch.equal(values, -expected)

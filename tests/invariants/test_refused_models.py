@@ -162,7 +162,7 @@ def assert_exact(policy: Policy) -> None:
 @pytest.mark.parametrize("family", STATEFUL)
 def test_it_is_found_out_without_being_named(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new family's config need not name its layers as those we know do."""
-    monkeypatch.setattr(probing, "_beyond_the_probe", lambda config: None)
+    monkeypatch.setattr(probing, "beyond_the_probe", lambda config: None)
     assert probe(Policy(build(family, STATEFUL[family]))).layout == "plain"
 
 

@@ -78,7 +78,7 @@ def test_a_model_that_never_calls_the_attention_falls_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # its config says so too, and is asked first
-    monkeypatch.setattr(probing, "_beyond_the_probe", lambda config: None)
+    monkeypatch.setattr(probing, "beyond_the_probe", lambda config: None)
     small = {"vocab_size": 128, "hidden_size": 32, "bos_token_id": 1, "eos_token_id": 2}
     found = probe(Policy(random_model(MambaConfig(**small, num_hidden_layers=2, pad_token_id=2))))
     assert found.layout == "plain"

@@ -1,8 +1,8 @@
 """Drawing a token: how, with which uniform number, from which distribution.
 
 Answer k to prompt i has a stream of uniform numbers of its own, a pure function of
-(seed, i, k), and each token is drawn by inverting the cumulative distribution over the
-likeliest tokens. So draws do not depend on how prompts are batched.
+(seed, i, k), and each token is drawn by inverting the cumulative distribution. So draws do not
+depend on how prompts are batched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+# Tokens whose probabilities are summed up before the vocabulary is searched.
+_BLOCK = 128
 View = Callable[[], AbstractContextManager[None]]
 
 
@@ -92,12 +95,42 @@ def _mixed(ours_BV: Tensor, others: Sequence[Tensor], weight: float) -> Tensor:
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
-    """One token for each row, [B]."""
+    """One token for each row, [B].
+
+    The cumulative distribution runs in the order of the vocabulary, so that two tokens which
+    are almost equally likely do not change places by the last bit of a logit.
+    """
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
     size = logits_BV.shape[-1]
-    kept = size if sampling.top_k == 0 else min(sampling.top_k, size)
-    top_BK, token_BK = logits_BV.topk(kept, dim=-1)
-    weights_BK = (top_BK.double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)
-    index_B = torch.searchsorted(weights_BK, uniform_B[:, None].to(weights_BK), right=True)
-    return token_BK.gather(1, index_B.clamp(max=kept - 1))[:, 0]
+    if sampling.top_k == 0 or sampling.top_k >= size:
+        return _invert(torch.softmax(logits_BV / sampling.temperature, dim=-1), uniform_B)
+    token_BK = logits_BV.topk(sampling.top_k, dim=-1, sorted=False).indices.sort(dim=-1).values
+    top_BK = logits_BV.gather(1, token_BK)
+    index_B = _invert(torch.softmax(top_BK / sampling.temperature, dim=-1), uniform_B)
+    return token_BK.gather(1, index_B[:, None])[:, 0]
+
+
+def _invert(weight_BN: Tensor, uniform_B: Tensor) -> Tensor:
+    """The first index at which the cumulative share exceeds the uniform number, [B].
+
+    First among blocks, then inside one: the running sum over a vocabulary in float64 would
+    take longer than the softmax.
+    """
+    blocks_BCK = functional.pad(weight_BN, (0, -weight_BN.shape[-1] % _BLOCK)).unflatten(
+        -1, (-1, _BLOCK)
+    )
+    above_BC = blocks_BCK.sum(dim=-1).double().cumsum(dim=-1)
+    target_B1 = uniform_B[:, None].to(above_BC) * above_BC[:, -1:]
+    block_B1 = _exceeds(above_BC, target_B1)
+    inside_BK = blocks_BCK.take_along_dim(block_B1[:, :, None], dim=1)[:, 0].double()
+    before_B1 = above_BC.gather(1, block_B1) - inside_BK.sum(dim=-1, keepdim=True)
+    left_B1 = (target_B1 - before_B1).clamp(min=0)  # the two sums round differently
+    index_B1 = _exceeds(inside_BK.cumsum(dim=-1), left_B1)
+    return (block_B1 * _BLOCK + index_B1)[:, 0]
+
+
+def _exceeds(running_BN: Tensor, target_B1: Tensor) -> Tensor:
+    """Where a running sum first exceeds the target; where it reaches its end, if it never does."""
+    found_B1 = torch.searchsorted(running_BN, target_B1, right=True)
+    return torch.minimum(found_B1, torch.searchsorted(running_BN, running_BN[:, -1:].contiguous()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,37 @@ from palate.model.policy import Policy
 from palate.tokens.tree import common_prefix
 
 _MIN_SHARED = 16
+
+
+def padded(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    end_ids: Sequence[int],
+    n: int,
+    batch_size: int,
+    advance: Callable[[int], None],
+    mixture: Mixture | None,
+) -> list[list[Sample]]:
+    """`n` answers to each prompt, in the prompts' order; see `palate.generate.sampling.sample`.
+
+    `batch_size` is rounded down to whole prompts, but one prompt's answers stay together.
+    """
+    policy.attend(policy.plain_attention)
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    group = max(1, batch_size // n)
+    answers: list[list[Sample]] = [[] for _ in prompts]
+    for begin in range(0, len(order), group):
+        chosen = order[begin : begin + group]
+        uniforms = np.stack([sampling.uniforms(i, k) for i in chosen for k in range(n)])
+        rows = [prompts[i] for i in chosen]
+        with policy.autocast():
+            found = decode(policy, rows, uniforms, sampling, end_ids, n, mixture)
+        for place, index in enumerate(chosen):
+            answers[index] = found[place * n : (place + 1) * n]
+        advance(len(chosen) * n)
+    return answers
 
 
 class Rows:

@@ -1,14 +1,15 @@
-"""Sampling from a policy: many prompts at once, their common beginning computed once."""
+"""Sampling from a policy: many answers at once, what their prompts share computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
+from palate.generate.choice import why_padded
+from palate.generate.continuous import continuous
 from palate.generate.draw import Mixture, Sample, Sampling
-from palate.generate.padded import decode, most_positions
+from palate.generate.padded import most_positions, padded
 from palate.model.policy import Policy
 
 __all__ = ["Mixture", "Sample", "Sampling", "most_positions", "sample"]
@@ -28,23 +29,27 @@ def sample(
 ) -> list[list[Sample]]:
     """`n` answers to each prompt, in the prompts' order.
 
-    `prompts` are token ids that end where the answer begins. `advance` is told how many
-    answers are done. With a `mixture`, tokens are drawn from it, and `logps` stay the
-    policy's own. Raises `ValueError` for an empty prompt.
+    `prompts` are token ids that end where the answer begins; at most `batch_size` answers
+    are computed at once. `advance` is told how many are done. With a `mixture`, tokens are
+    drawn from it, and `logps` stay the policy's own. Raises `ValueError` for an empty prompt.
+
+    Answers do not depend on `batch_size` or on the other prompts, but for rounding. Models
+    for which `palate.generate.choice` cannot prove the fast engine are sampled from in padded
+    batches, several times slower.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
-    policy.attend(policy.plain_attention)
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    group = max(1, batch_size // n)
-    answers: list[list[Sample]] = [[] for _ in prompts]
-    for begin in range(0, len(order), group):
-        chosen = order[begin : begin + group]
-        uniforms = np.stack([sampling.uniforms(i, k) for i in chosen for k in range(n)])
-        rows = [prompts[i] for i in chosen]
-        with policy.autocast():
-            found = decode(policy, rows, uniforms, sampling, end_ids, n, mixture)
-        for place, index in enumerate(chosen):
-            answers[index] = found[place * n : (place + 1) * n]
-        advance(len(chosen) * n)
-    return answers
+    if not prompts or n < 1 or sampling.max_new_tokens < 1:
+        return [[Sample((), False)] * n for _ in prompts]
+    longest = max(len(prompt) for prompt in prompts) + sampling.max_new_tokens
+    engine = continuous if why_padded(policy, longest) is None else padded
+    return engine(
+        policy,
+        prompts,
+        sampling,
+        end_ids=end_ids,
+        n=n,
+        batch_size=max(1, batch_size),
+        advance=advance,
+        mixture=mixture,
+    )

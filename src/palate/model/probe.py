@@ -41,7 +41,7 @@ _PROVEN_LAYERS = {"full_attention", "sliding_attention"}
 
 def probe(policy: Policy, tolerance: float = 1e-4) -> Probe:
     """Run the three checks; `tolerance` in nats per token is for fp32 weights."""
-    beyond = _beyond_the_probe(policy.model.config.get_text_config())
+    beyond = beyond_the_probe(policy.model.config.get_text_config())
     if beyond is not None:
         return Probe("plain", beyond)
     try:
@@ -105,7 +105,7 @@ def check_plain(policy: Policy, tolerance: float = 1e-4) -> str | None:
     return None
 
 
-def _beyond_the_probe(config: Any) -> str | None:
+def beyond_the_probe(config: Any) -> str | None:
     """Why a short probe could not vouch for the tree, judged from the config."""
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = [rope, *(v for v in rope.values() if isinstance(v, dict))]

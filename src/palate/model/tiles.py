@@ -12,7 +12,7 @@ keeps anyway; the backward pass gathers the keys again and computes the scores a
 are summed over a trunk's descendants in fp32: a bf16 sum over 64 branches is off by 0.8 %.
 
 Scores are fp32 in every precision. With bf16 inputs the products are bf16 with fp32 sums and
-results, which oneDNN offers as a way to multiply fp32 matrices (`_products`).
+results, which oneDNN offers as a way to multiply fp32 matrices (`products`).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _TiledAttention(torch.autograd.Function):
         ctx.tiles, ctx.scores = tiles, scores
         heads, tokens, _ = query.shape
         out = query.new_empty(tokens, heads, value.shape[-1])
-        with _products(query.dtype):
+        with products(query.dtype):
             for tile in tiles:
                 q, k, v = _inputs(tile, query, key, value)
                 p = _weights(tile, q, k, scores, sinks)[0]
@@ -126,7 +126,7 @@ class _TiledAttention(torch.autograd.Function):
         wide = _wide(query.dtype)
         grad_k, grad_v = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
         grad_s = None if sinks is None else torch.zeros_like(sinks, dtype=wide)
-        with _products(query.dtype):
+        with products(query.dtype):
             for tile in ctx.tiles:
                 q, k, v = _inputs(tile, query, key, value)
                 p, capped, left = _weights(tile, q, k, scores, sinks)
@@ -210,7 +210,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 @contextmanager
-def _products(inputs: torch.dtype) -> Iterator[None]:
+def products(inputs: torch.dtype) -> Iterator[None]:
     """Inside, products of fp32 matrices round their factors to bf16 if `inputs` were bf16.
 
     The factors are bf16 values in fp32 clothes, or weights and gradients that a bf16 kernel

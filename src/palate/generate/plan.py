@@ -1,0 +1,176 @@
+"""What one forward of the fast engine computes, as tensors: one for all layers.
+
+The packed row holds one token of every answer on its way, and behind them the prompts that
+come in, as a forest: what they share is computed once, and what a prompt whose keys are still
+kept has computed before is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.generate.schedule import Answer, Resident
+from palate.model.tiles import Tile, plan_tiles
+from palate.tokens.tree import Branch, Forest, build_forest, to_device
+
+# Fewer tokens than this are computed anew rather than looked for.
+MIN_KNOWN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One token of each of B answers, below P prompts with at most G answers each.
+
+    - `ids_B`, `positions_B`: the tokens; `own_B` is how many of its own keys each answer has
+      already, `longest` the largest of these and this token.
+    - `place_N` [P · G]: the answer at each place below a prompt, any where there is none;
+      `where_B` is each answer's place.
+    - `prompt_mask_PL`, `own_mask_BK`: 0 where there is a key, −∞ where there is none; the first
+      is None where all prompts are of one length.
+    """
+
+    ids_B: Tensor
+    positions_B: Tensor
+    rows_B: Tensor
+    own_B: Tensor
+    longest: int
+    prompts: int
+    prompt_length: int
+    place_N: Tensor
+    where_B: Tensor
+    prompt_mask_PL: Tensor | None
+    own_mask_BK: Tensor
+
+
+def plan_running(
+    answers: Sequence[Answer], residents: Sequence[Resident], device: torch.device
+) -> Running:
+    """Answers that have a token already, in their rows' order."""
+    below: list[list[int]] = [[] for _ in residents]
+    for row, answer in enumerate(answers):
+        below[answer.prompt.row].append(row)
+    most = max(len(rows) for rows in below)
+    place = np.zeros((len(residents), most), dtype=np.int64)
+    where = np.zeros(len(answers), dtype=np.int64)
+    for prompt, rows in enumerate(below):
+        place[prompt, : len(rows)] = rows
+        where[rows] = prompt * most + np.arange(len(rows))
+    lengths = np.array([len(resident.ids) for resident in residents])
+    own = np.array([len(answer.ids) - 1 for answer in answers])
+    prompt_mask = None if (lengths == lengths[0]).all() else _mask(lengths, int(lengths.max()))
+    place_of = [len(answer.prompt.ids) for answer in answers]
+
+    def tensor(values: Any) -> Tensor:
+        return to_device(torch.as_tensor(values), device)
+
+    return Running(
+        ids_B=tensor([answer.ids[-1] for answer in answers]),
+        positions_B=tensor(own + place_of),
+        rows_B=tensor(np.arange(len(answers))),
+        own_B=tensor(own),
+        longest=int(own.max()) + 1,
+        prompts=len(residents),
+        prompt_length=int(lengths.max()),
+        place_N=tensor(place.reshape(-1)),
+        where_B=tensor(where),
+        prompt_mask_PL=None if prompt_mask is None else tensor(prompt_mask),
+        own_mask_BK=tensor(_mask(own + 1, int(own.max()) + 1)),
+    )
+
+
+def _mask(lengths: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
+    beyond = np.arange(width)[None] >= lengths[:, None]
+    return np.where(beyond, np.float32("-inf"), np.float32(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """Prompts that come in: a forest of T packed rows, of which F are computed.
+
+    - `fresh_F`: the packed rows that are computed, with `ids_F` and `positions_F`; the K others
+      are `known_K`, and their keys are at (`source_K`, `source_position_K`) of the pool.
+    - `tiles`: those with a row that is computed; None where that is all of them.
+    - `rows_W`, `positions_W`, `packed_W`: where in the pool each prompt's keys go, and from which
+      packed row.
+    - `last_P`: each prompt's last token among the F rows.
+    """
+
+    forest: Forest
+    fresh_F: Tensor
+    ids_F: Tensor
+    positions_F: Tensor
+    known_K: Tensor
+    source_K: Tensor
+    source_position_K: Tensor
+    tiles: tuple[Tile, ...] | None
+    rows_W: Tensor
+    positions_W: Tensor
+    packed_W: Tensor
+    last_P: Tensor
+
+
+def plan_incoming(
+    admitted: Sequence[Resident],
+    kept: dict[int, np.ndarray[Any, Any]],
+    device: torch.device,
+) -> Incoming:
+    """`kept` has the ids of the prompt whose keys are in each row of the pool, before this step."""
+    forest = build_forest([Branch(prompt.ids, [False] * len(prompt.ids)) for prompt in admitted])
+    paths = [_path(forest, int(last)) for last in forest.last_B.tolist()]
+    source = np.full(forest.unique_tokens, -1)
+    position = forest.positions_T.numpy()
+    counts = []
+    for prompt, path in zip(admitted, paths, strict=True):
+        row, count = _known(np.array(prompt.ids), kept)
+        source[path[:count]] = row
+        counts.append(count)
+    for path, count in zip(paths, counts, strict=True):
+        source[path[count:]] = -1  # known to another prompt below it, but this one needs it
+    fresh, known = np.flatnonzero(source < 0), np.flatnonzero(source >= 0)
+    new = np.zeros(forest.unique_tokens + 1, dtype=np.int64)
+    new[1:] = np.cumsum(source < 0)
+    tiles = None
+    if len(known):
+        tiles = tuple(t for t in plan_tiles(forest, None) if new[t.end] > new[t.start])
+
+    def tensor(values: Any) -> Tensor:
+        return to_device(torch.as_tensor(values, dtype=torch.int64), device)
+
+    return Incoming(
+        forest=forest.to(device),
+        fresh_F=tensor(fresh),
+        ids_F=tensor(forest.ids_T.numpy()[fresh]),
+        positions_F=tensor(position[fresh]),
+        known_K=tensor(known),
+        source_K=tensor(source[known]),
+        source_position_K=tensor(position[known]),
+        tiles=tiles,
+        rows_W=tensor(np.repeat([p.row for p in admitted], [len(p.ids) for p in admitted])),
+        positions_W=tensor(np.concatenate([np.arange(len(p.ids)) for p in admitted])),
+        packed_W=tensor(np.concatenate(paths)),
+        last_P=tensor(new[forest.last_B.numpy()]),
+    )
+
+
+def _path(forest: Forest, last: int) -> np.ndarray[Any, Any]:
+    """The packed rows of the branch that ends at packed row `last`."""
+    leaf = next(s for s in forest.segments if s.start <= last < s.end)
+    return np.concatenate([np.arange(a, b) for a, b in (*leaf.context, (leaf.start, last + 1))])
+
+
+def _known(ids: np.ndarray[Any, Any], kept: dict[int, np.ndarray[Any, Any]]) -> tuple[int, int]:
+    """The pool's row that begins most like `ids`, and how many tokens; its last never counts."""
+    best = (-1, 0)
+    for row, other in kept.items():
+        size = min(len(ids) - 1, len(other))
+        differ = np.flatnonzero(ids[:size] != other[:size])
+        count = int(differ[0]) if len(differ) else size
+        if count > best[1]:
+            best = (row, count)
+    return best if best[1] >= MIN_KNOWN else (-1, 0)
