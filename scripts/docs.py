@@ -128,21 +128,28 @@ def config_page() -> str:
         *_config_table(RunConfig, prefix="", skip=set(sections)),
     ]
     for key, section in sections.items():
-        inside = _sections(section)
-        out += [f"## {key}\n", f"{_first_paragraph(section)}\n"]
-        out += _config_table(section, prefix=f"{key}.", skip=set(inside))
-        for name, part in inside.items():
-            out += [f"### {key}.{name}\n", f"{_first_paragraph(part)}\n"]
-            out += _config_table(part, prefix=f"{key}.{name}.", skip=set())
+        out += _config_section(section, key, depth=2)
     return "\n".join(out)
 
 
+def _config_section(section: type[BaseModel], path: str, depth: int) -> Iterator[str]:
+    """A section's table, and those of the sections in it."""
+    inside = _sections(section)
+    yield f"{'#' * depth} {path}\n"
+    yield f"{_first_paragraph(section)}\n"
+    yield from _config_table(section, prefix=f"{path}.", skip=set(inside))
+    for name, part in inside.items():
+        yield from _config_section(part, f"{path}.{name}", depth + 1)
+
+
 def _sections(owner: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    return {
-        key: info.annotation
-        for key, info in owner.model_fields.items()
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-    }
+    """The fields that are groups of settings, whether or not they may be left out."""
+    found: dict[str, type[BaseModel]] = {}
+    for key, info in owner.model_fields.items():
+        for part in (info.annotation, *get_args(info.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found[key] = part
+    return found
 
 
 def _config_table(section: type[BaseModel], prefix: str, skip: set[str]) -> Iterator[str]:
@@ -286,7 +293,7 @@ def methods_page() -> str:
     for title, methods in groups.items():
         out += [f"**{title}**\n", "| name | what it is | data | reference |", "|---|---|---|---|"]
         for method in methods:
-            data = DATA[method.shape].name
+            data = DATA[method.data].name
             cells = (f"[`{method.name}`](#{method.name})", method.title, data, _needs(method))
             out.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
         out.append("")
@@ -306,7 +313,7 @@ def _needs(method: Method) -> str:
 
 
 def _linked(method: Method) -> str:
-    data = DATA[method.shape]
+    data = DATA[method.data]
     return f"[{data.name}](#the-data-they-need), {data.example}"
 
 

@@ -261,10 +261,10 @@ def test_stages_by_their_methods_or_by_what_differs() -> None:
         ({"method": ["dpo", 3]}, "'method"),
         ({"stages": "sft"}, "'stages': Input should be a valid list"),
         ({"stages": [3]}, "'stages.0': Input should be a valid dictionary"),
-        ({"train": {"patience": 2}}, "patience needs `best`: accuracy or loss"),
+        ({"train": {"patience": 2}}, "patience needs `best`: accuracy, loss or reward"),
         ({"train": {"patience": 0, "best": "loss"}}, "greater than or equal to 1"),
         ({"train": {"best": "loss", "eval_every": 0}}, "eval_every above 0"),
-        ({"train": {"best": "margin"}}, "Input should be 'accuracy' or 'loss'"),
+        ({"train": {"best": "margin"}}, "Input should be 'accuracy', 'loss' or 'reward'"),
     ],
 )
 def test_mistakes_in_lists_and_choices_are_named(raw: dict[str, Any], said: str) -> None:

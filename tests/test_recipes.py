@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from palate.config import RunConfig, load_config
-from palate.losses.registry import METHODS, find
+from palate.losses.registry import METHODS, method_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -23,7 +23,7 @@ EVERY = [
     ),
 ]
 # Recipes of a method besides the one that is called after it.
-VARIANTS = {"dpo-full", "dpo-with-nll", "qlora"}
+VARIANTS = {"dpo-full", "dpo-with-nll", "iterative-dpo", "online-sppo", "qlora"}
 # Values that differ from the default on purpose, each with its reason in the recipe.
 OTHER_VALUES = {("dpo-full", "beta"), ("tr-dpo", "tau")}
 
@@ -47,7 +47,7 @@ def _terms(path: Path) -> list[dict[str, Any]]:
 def test_it_loads_and_its_method_is_valid(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, RunConfig)
-    find(config.method)
+    method_of(config)
 
 
 def test_every_method_has_a_recipe_of_its_name() -> None:

@@ -257,12 +257,13 @@ def test_what_the_results_say(finished: Run) -> None:
         "data",
         "heldout",
         "method",
+        "rollouts",
         "step0",
         "stopped_early",
         "training",
     }
     assert (results["best_step"], results["stopped_early"]) == (None, False)
-    assert results["data"] == "pair"
+    assert (results["data"], results["rollouts"]) == ("pair", None)
     assert results["step0"]["loss"] == pytest.approx(LN2, abs=1e-6)
     assert results["step0"]["expected"] == pytest.approx(LN2)
     assert results["method"] == {"name": "dpo", "beta": 0.1}
@@ -546,7 +547,7 @@ def test_a_rule_that_fails_on_an_answer_is_named(tmp_path: Path, model: Path, pa
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("dpp", "no method is called 'dpp'; did you mean 'dpo'"),
+        ("dp0", "no method is called 'dp0'; did you mean 'dpo'"),
         ({"name": "dpo", "betta": 1}, "no parameter 'betta'; did you mean 'beta'"),
         ({"name": "dpo", "beta": -1}, "beta of dpo must be above 0"),
     ],
@@ -641,7 +642,7 @@ def test_the_best_steps_model_ships(
 ) -> None:
     """The held-out loss is made to rise again after step 2."""
     losses = iter([0.69, 0.5, 0.3, 0.4, 0.5])
-    monkeypatch.setattr("palate.train.loop.heldout_means", lambda *_: {"loss": next(losses)})
+    monkeypatch.setattr("palate.train.packing.heldout_means", lambda *_: {"loss": next(losses)})
     config = recipe(
         model,
         pairs,

@@ -79,9 +79,10 @@ ROOMS = {
         {"yaml", "pydantic", "numpy"},
     ),
     "train": Room(FOUNDATION | {"tokens", "model", "losses", "progress"}),
+    "rollout": Room(FOUNDATION | {"progress"} | (ENGINE - {"evaluate", "ship"})),
     "evaluate": Room(FOUNDATION | DATA | {"progress"} | (ENGINE - {"ship"})),
     "ship": Room(FOUNDATION | DATA | {"progress"} | ENGINE),
-    "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"stages"}),  # each other's
+    "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"rollout", "stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
@@ -91,7 +92,7 @@ ROOMS = {
         | {"progress"}
         | ENGINE
         | ASKING
-        | {"run", "stages", "sweep", "web", "guard"}
+        | {"rollout", "run", "stages", "sweep", "web", "guard"}
     ),
 }
 

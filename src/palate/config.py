@@ -23,6 +23,7 @@ from palate.sections import (
     FilterConfig,
     ModelConfig,
     OptimConfig,
+    RolloutConfig,
     Section,
     TrainConfig,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "FilterConfig",
     "ModelConfig",
     "OptimConfig",
+    "RolloutConfig",
     "RunConfig",
     "Section",
     "TrainConfig",
@@ -65,6 +67,12 @@ class RunConfig(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    rollout: RolloutConfig | None = Field(
+        None,
+        description="How the model samples the answers that it learns from, and who judges them; "
+        "default: it learns from the answers in the data. Methods such as `grpo` need it, and any "
+        "method of pairs or demonstrations takes it.",
+    )
     stages: list[dict[str, Any]] = Field(
         [],
         description="Runs one after another, each on the model of the one before: the names of "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from palate.config import ConfigError, RunConfig
 from palate.curate.prepare import prepare
 from palate.durable import write_json, write_text
 from palate.evaluate.answers import Answer, Comparison, Stage, summarise
-from palate.evaluate.intervals import wilson
 from palate.evaluate.report import write_report
+from palate.evaluate.results import results_of
 from palate.evaluate.sampled import (
     choose_prompts,
     read_answers,
@@ -29,10 +29,13 @@ from palate.evaluate.sampled import (
 from palate.generate.sampling import Sampling
 from palate.ingest import IngestError
 from palate.judge.rules import Rule, load_rule
-from palate.losses.registry import find
+from palate.losses.method import Method
+from palate.losses.registry import method_of
 from palate.model.load import load, weights_hash
 from palate.progress import Bar, Quiet, Reporter
 from palate.records import Example
+from palate.rollout.assemble import assemble_online, check_alone
+from palate.rollout.judging import Bench, bench_of
 from palate.ship.merge import Write, ship_adapter, ship_classifier, ship_full
 from palate.store.freezing import freeze
 from palate.store.judged import read_judged
@@ -41,7 +44,6 @@ from palate.tokens.render import Rendered, Renderer
 from palate.train.assemble import assemble
 from palate.train.folder import open_folder
 from palate.train.loop import run_loop
-from palate.train.metrics import read_metrics
 from palate.train.parallel import Ranks, join
 from palate.train.setup import Learner, set_up, trained_learner
 from palate.train.task import Interrupted, Progress, Task, Watcher
@@ -88,8 +90,9 @@ def train(
     say = reporter or Quiet()
     with join(config.train.parallel) as ranks, ExitStack() as stack:
         say = say if ranks.is_main else Quiet()
-        method, params = find(config.method)
+        method, params = method_of(config)
         rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
+        bench = _bench(config, method, stack, ranks)
         continues, done = ranks.on_main(lambda: _open(config, say, stack))
         folder = _shared(config.folder)
         if done is not None:
@@ -100,14 +103,21 @@ def train(
         learner = set_up(config, folder, continues, say, ranks)
         ranks.on_main(
             lambda: _freeze(
-                config, folder, continues, learner.renderer, method.shape, say, known or {}
+                config, folder, continues, learner.renderer, method.data, say, known or {}
             )
         )
         data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
         parts = (data.train, data.heldout)
-        task = assemble(config, folder, learner, (method, params), parts, stoppable, ranks)
-        speaks = method.head == "own" and method.shape != "text"
+        if bench is None:
+            task = assemble(config, folder, learner, (method, params), parts, stoppable, ranks)
+        else:
+            chosen = (method, params)
+            quiet = _Stoppable(Quiet(), should_stop, folder)  # the training bar stands already
+            task = assemble_online(
+                config, folder, learner, chosen, parts, bench, stoppable, quiet.bar
+            )
+        speaks = method.head != "scalar" and method.shape != "text"
         prompts = data.heldout if speaks else []
         answers = Answers(config, folder, learner, prompts, rule, stoppable, task.budget.first)
         ranks.on_main(answers.before)
@@ -117,12 +127,22 @@ def train(
             answers.learner = trained = _trained(config, folder, learner, ranks, progress.best)
             comparison = answers.compare()
             _ship(config, folder, trained)
-            results = _results(task, progress, comparison)
+            results = results_of(task, progress, comparison)
             write_json(folder / "results.json", results)
             write_report(folder)
             return results
 
         return Run(folder, config, ranks.on_main(finish))
+
+
+def _bench(config: RunConfig, method: Method, stack: ExitStack, ranks: Ranks) -> Bench | None:
+    """The judges of a run that samples what it learns from, closed with the stack."""
+    if config.rollout is None:
+        return None
+    check_alone(ranks)
+    bench = bench_of(config.rollout, method)
+    stack.callback(bench.close)
+    return bench
 
 
 def _open(config: RunConfig, say: Reporter, stack: ExitStack) -> tuple[bool, dict[str, Any] | None]:
@@ -316,10 +336,14 @@ def _train(
 
 def _words(means: dict[str, float], heldout: dict[str, float]) -> str:
     parts = [f"loss {means['loss']:.3f}"] if "loss" in means else []
+    if "reward" in means:
+        parts.append(f"reward {means['reward']:.3f}")
     if "margin" in means:
         parts += [f"margin {means['margin']:+.2f}", f"accuracy {means['accuracy']:.0%}"]
     if "accuracy" in heldout:
         parts.append(f"held-out {heldout['accuracy']:.0%}")
+    elif "reward" in heldout:
+        parts.append(f"held-out {heldout['reward']:.3f}")
     return "  ".join(parts)
 
 
@@ -336,47 +360,3 @@ def _ship(config: RunConfig, folder: Path, learner: Learner) -> None:
             "belongs to the weights of before; bring them back and continue with resume=auto"
         )
     ship_adapter(learner.adapted, fresh.model, learner.tokenizer, target, folder / "adapter", write)
-
-
-def _results(task: Task, progress: Progress, comparison: Comparison | None) -> dict[str, Any]:
-    """What results.json says; totals come from metrics.jsonl, which survives a resume."""
-    lines = read_metrics(task.folder / "metrics.jsonl")
-    steps = [line for line in lines if line["kind"] == "train"]
-    unique, path, seconds = (
-        sum(line[key] for line in steps) for key in ("unique_tokens", "path_tokens", "seconds")
-    )
-    sampler = task.sampler
-    seen = sum(len(sampler.batch(step)) for step in range(progress.steps))
-    return {
-        "comparison": comparison.to_dict() if comparison else None,
-        "best_step": progress.best,
-        "stopped_early": progress.stopped,
-        "data": task.method.shape,
-        "heldout": _heldout(progress.heldout, len(task.heldout.examples)),
-        "step0": {
-            "loss": steps[0]["loss"],
-            "expected": task.method.first_loss(task.params),
-            "mean_abs_h": steps[0].get("abs_h"),
-            "max_abs_h": steps[0].get("max_abs_h"),
-        },
-        "training": {
-            "seconds": seconds,
-            "steps": progress.steps,
-            "examples": len(task.train.examples),
-            "pairs_per_second": seen / seconds if seconds else None,
-            "unique_tokens": unique,
-            "path_tokens": path,
-            "sharing": path / unique if unique else None,
-            "lr": task.lr,
-        },
-        "method": {"name": task.method.name, **asdict(task.params)},
-    }
-
-
-def _heldout(means: dict[str, float], n: int) -> dict[str, Any] | None:
-    if not means:
-        return None
-    found: dict[str, Any] = {k: means[k] for k in ("loss", "margin", "accuracy") if k in means}
-    if "accuracy" in means:
-        found["accuracy_interval"] = list(wilson(means["accuracy"] * n, n))
-    return {"n": n, **found}

@@ -14,7 +14,7 @@ from typing import Any
 
 from palate.config import ConfigError, RunConfig, build_config, load_config
 from palate.durable import write_json
-from palate.losses.registry import find
+from palate.losses.registry import method_of
 from palate.progress import Quiet, Reporter
 from palate.recipe_text import SHORTHAND
 from palate.run import Run, train
@@ -78,7 +78,7 @@ def check_methods(config: RunConfig) -> None:
     stages = stage_configs(config) if config.stages else [config]
     for number, stage in enumerate(stages, 1):
         try:
-            find(stage.method)
+            method_of(stage)
         except ValueError as error:
             origin = f"stage {number}: " if config.stages else ""
             raise ConfigError(f"{origin}{error}") from error

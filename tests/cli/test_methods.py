@@ -48,6 +48,8 @@ def test_methods_come_by_group() -> None:
     assert groups[GROUPS[1]] == ["cpo", "simpo", "orpo", "slic", "nll"]
     assert groups[GROUPS[2]] == ["kto", "classifier"]
     assert groups[GROUPS[3]] == ["reward", "sft", "pretrain"]
+    assert groups[GROUPS[4]][:3] == ["online-dpo", "spin", "xpo"]
+    assert {"grpo", "ppo", "nash-md"} <= set(groups[GROUPS[4]])
     order = [GROUPS.index(group(m)) for m in every_method()[0]]
     assert order == sorted(order)
 

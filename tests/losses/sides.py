@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palate.losses.batch import Context, Labelled, LossOutput, Pairs, Side, detach
 from palate.losses.method import Method
-from palate.losses.registry import find
+from palate.losses.registry import find, lookup
 
 Numbers = Sequence[float] | Tensor
 REFERENCE = -50.0  # log π_ref of every answer, where a test does not say
@@ -70,9 +70,15 @@ def context_of(
     )
 
 
+def as_given(name: str, **given: Any) -> tuple[Method, Any]:
+    """The method of that name as a recipe gets it, with a rollout where it needs one."""
+    online = lookup(name).online
+    return find({"name": name, **given}, sampled=online is not None and online.always)
+
+
 def compute(name: str, batch: Any, mismatched: Labelled | None = None, **given: Any) -> LossOutput:
     """The loss of the method of that name, with these parameters, on a step that is this batch."""
-    method, params = find({"name": name, **given})
+    method, params = as_given(name, **given)
     return method.loss(batch, params, context_of(method, params, batch, mismatched))
 
 

@@ -26,9 +26,9 @@ from tests.train.tasks import (
 
 from palate.losses.registry import METHODS
 from palate.tokens.sampler import Sampler
-from palate.train.loop import heldout_means, run_loop
+from palate.train.loop import run_loop
 from palate.train.metrics import read_metrics
-from palate.train.packing import pack_heldout
+from palate.train.packing import heldout_means, pack_heldout
 from palate.train.task import Interrupted, Split, Watcher
 
 
@@ -205,7 +205,7 @@ def test_the_lines_and_their_sums(tmp_path: Path) -> None:
 def test_the_time_of_measuring_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from palate.train import loop
+    from palate.train import loop, packing
 
     clock = 0.0
 
@@ -214,7 +214,7 @@ def test_the_time_of_measuring_does_not_count(
         clock += 1000.0
         return {"loss": 0.0}
 
-    monkeypatch.setattr(loop, "heldout_means", measured)
+    monkeypatch.setattr(packing, "heldout_means", measured)
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock)
     train(make_task(tmp_path, eval_every=1, log_every=2))
     lines = read_metrics(tmp_path / "metrics.jsonl")

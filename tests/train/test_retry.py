@@ -22,9 +22,9 @@ from palate.train.budget import Budget
 from palate.train.folder import Lowered, Plan, read_plan, write_plan
 from palate.train.guard import Guard
 from palate.train.loop import run_loop
-from palate.train.packing import Ready, micro_batches
+from palate.train.packing import micro_batches
 from palate.train.retry import DoesNotFit, within_budget
-from palate.train.task import Task, Watcher
+from palate.train.task import Ready, Task, Watcher
 
 ON_A_CPU = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"
 WORDS = [
@@ -82,7 +82,8 @@ def one_step(task: Task, at: int | None = None, error: BaseException = WORDS[0])
     optimizer = Still(list(weights.values()), lr=0.0)
     watch = Watcher(on_note=notes.append)
     tokens = task.budget.at(0)
-    ready = Ready(rows, tokens, micro_batches(task, task.train, rows, tokens), None)
+    batches = micro_batches(task.policy, task.ranks, task.train, rows, tokens)
+    ready = Ready(task.train, rows, tokens, batches, epoch=1.0)
     calm = replace(task, optim=task.optim.model_copy(update={"clip": None}))
     loop = looping._Loop(calm, watch)
     loop.optimizer, loop.guard, loop.state = optimizer, Guard(optimizer), state
@@ -104,7 +105,7 @@ def test_the_gradient_is_that_of_an_undisturbed_step(
         make_task(tmp_path / name, kind="full", batch_size=8, tokens_per_microbatch=50)
         for name in ("calm", "shaken")
     )
-    parts = micro_batches(calm, calm.train, calm.sampler.batch(0), 50)
+    parts = micro_batches(calm.policy, calm.ranks, calm.train, calm.sampler.batch(0), 50)
     assert len(parts) == 4
     assert all(len(part.rows) > 1 for part in parts)
     grads, result, _ = one_step(calm)
@@ -193,7 +194,10 @@ def backward_passes(folder: Path, steps: int) -> int:
     """Micro-batches of the first steps under the budget of 80."""
     task = make_task(folder, tokens_per_microbatch=80)
     sampler = task.sampler
-    return sum(len(micro_batches(task, task.train, sampler.batch(k), 80)) for k in range(steps))
+    return sum(
+        len(micro_batches(task.policy, task.ranks, task.train, sampler.batch(k), 80))
+        for k in range(steps)
+    )
 
 
 def torch_load(folder: Path) -> dict[str, Tensor]:
@@ -241,6 +245,6 @@ def test_what_failed_is_let_go_before_the_step_begins_again(tmp_path: Path) -> N
         return len(held)
 
     def make(tokens: int) -> Any:
-        return micro_batches(task, task.train, rows, tokens)
+        return micro_batches(task.policy, task.ranks, task.train, rows, tokens)
 
     assert within_budget(0, task.budget, make, compute, [], lambda _: None) >= 2

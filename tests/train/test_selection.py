@@ -14,10 +14,10 @@ from torch import Tensor
 
 from palate.config import ConfigError
 from palate.losses.registry import METHODS
-from palate.train import loop
-from palate.train.loop import heldout_means, run_loop
+from palate.train import loop, packing
+from palate.train.loop import run_loop
 from palate.train.metrics import read_metrics
-from palate.train.packing import pack_heldout
+from palate.train.packing import heldout_means, pack_heldout
 from palate.train.selection import Selection, check_selectable
 from palate.train.task import Task, Watcher
 
@@ -105,6 +105,11 @@ def test_what_cannot_be_measured_is_refused(by: str, method: str, heldout: int, 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_other_method_can_be_selected(method: str) -> None:
+    if METHODS[method].data == "prompt":
+        check_selectable("reward", METHODS[method], 3)
+        with pytest.raises(ConfigError, match="no held-out loss: use train"):
+            check_selectable("loss", METHODS[method], 3)
+        return
     check_selectable("loss", METHODS[method], 3)
     if METHODS[method].shape in {"pair", "labelled"}:
         check_selectable("accuracy", METHODS[method], 3)
@@ -134,7 +139,7 @@ def forced(monkeypatch: pytest.MonkeyPatch, accuracy: dict[int, float]) -> None:
         return {"accuracy": accuracy[at[0]], "loss": 1 - accuracy[at[0]]}
 
     monkeypatch.setattr(loop._Loop, "_measure", noted)
-    monkeypatch.setattr(loop, "heldout_means", found)
+    monkeypatch.setattr(packing, "heldout_means", found)
 
 
 BEST = {0: 0.5, 1: 0.6, 2: 0.9, 3: 0.7, 4: 0.7, 5: 0.8, 6: 0.4}

@@ -33,14 +33,14 @@ class Journey:
     """One example of a run, and everything that happens to it."""
 
     def __init__(self, folder: Path, wanted: str) -> None:
-        from palate.losses.registry import find
+        from palate.losses.registry import method_of
         from palate.store.snapshot import read_snapshot
         from palate.train.folder import read_plan
 
         self.folder = folder = run_folder(folder)
         self.config: RunConfig = run_config(folder)
         self.method: Method
-        self.method, self.params = find(self.config.method)
+        self.method, self.params = method_of(self.config)
         if self.method.shape == "text":
             raise ConfigError(f"{folder} learnt from plain text, which has no examples to trace")
         self.data: Snapshot = read_snapshot(folder / "snapshot")
@@ -63,7 +63,9 @@ class Journey:
     @property
     def branch_names(self) -> list[str]:
         """What the branches are called, in their order."""
-        return ["chosen", "rejected"] if self.method.shape == "pair" else ["answer"]
+        return {"pair": ["chosen", "rejected"], "prompt": ["prompt"]}.get(
+            self.method.data, ["answer"]
+        )
 
     @property
     def share(self) -> bool:
@@ -80,7 +82,7 @@ class Journey:
     @cached_property
     def all_rendered(self) -> Rendering:
         """The examples of this side as tokens, each rendered when it is asked for."""
-        return Rendering(self.part, self.renderer, self.method.shape)
+        return Rendering(self.part, self.renderer, self.method.data)
 
     @property
     def rendered(self) -> Rendered:
@@ -93,7 +95,7 @@ class Journey:
         """Where the training split's sampler and the cut put the example."""
         from palate.tokens.sampler import Sampler, cut
 
-        if self.side != "train" or self.plan.tokens_per_microbatch is None:
+        if self.method.online or self.side != "train" or self.plan.tokens_per_microbatch is None:
             return []
         train = self.config.train
         sampler = Sampler.over(self.data.train, train.batch_size, self.config.seed, train.order)

@@ -44,6 +44,12 @@ DATA = {
         "messages, or prompt and completion; of pairs the chosen answers, of a log with thumbs "
         "those with a thumb up",
     ),
+    "prompt": Data(
+        "prompts",
+        "a prompt, which the model answers itself",
+        "rows with nothing but `prompt`, or those of any other data; their answers may serve a "
+        "judge as solutions",
+    ),
     "text": Data(
         "text",
         "a document",
@@ -55,6 +61,7 @@ GROUPS = (
     "Pairs, without a reference",
     "Thumbs",
     "Good answers, text, reward models",
+    "Samples of its own",
 )
 _SYMBOLS = {"above": ">", "at_least": "≥", "below": "<", "at_most": "≤"}
 _NAMES, _DATA, _REFERENCE = 12, 9, 9  # columns of the list
@@ -98,7 +105,9 @@ def every_method() -> tuple[list[Method], list[str]]:
 
 def group(method: Method) -> str:
     """The group it is listed in, by what it declares."""
-    paired, free, thumbs, rest = GROUPS
+    paired, free, thumbs, rest, own = GROUPS
+    if method.online is not None and method.online.always:
+        return own
     if method.shape == "labelled":
         return thumbs
     if method.shape != "pair" or method.head != "own":
@@ -120,7 +129,7 @@ def package(method: Method) -> str | None:
 
 def facts(method: Method) -> list[tuple[str, str]]:
     """What there is to say about a method beside its formula and parameters, as (what, text)."""
-    data = DATA[method.shape]
+    data = DATA[method.data]
     costs = "; ".join(_costs(method))
     rows = [
         ("paper", method.paper),
@@ -140,6 +149,8 @@ def facts(method: Method) -> list[tuple[str, str]]:
 def _reference(method: Method) -> str:
     if not method.reference:
         return "none"
+    if method.online is not None and method.online.always:
+        return "computed once for each rollout"
     if method.live_only is not None:
         return f"computed at every step: {method.live_only}"
     return "computed once, and kept on disk"
@@ -155,13 +166,17 @@ def _log_probs(method: Method) -> str:
 def _average(method: Method) -> str:
     if method.normalise == "tokens":
         return "divided by the trained tokens of the step"
-    unit = {"pair": "pairs", "labelled": "answers"}.get(method.shape, "examples")
-    return f"mean over the {unit} of the step"
+    units = {"pair": "pairs", "labelled": "answers", "sample": "answers"}
+    return f"mean over the {units.get(method.shape, 'examples')} of the step"
 
 
 def _costs(method: Method) -> list[str]:
     """What it does beyond one forward and one backward pass."""
     out = []
+    if method.online is not None and method.online.always:
+        out.append("sampling, and a pass of the policy over what was sampled")
+    if method.head == "value":
+        out.append("a value head, trained along")
     if method.statistic is not None:
         over = "prompts with answers to other prompts" if method.mismatched else "the whole step"
         out.append(f"a pass without gradient over {over} before each step")
@@ -213,7 +228,7 @@ def to_dict(method: Method) -> dict[str, Any]:
         "package": package(method),
         "formula": method.formula,
         "paper": method.paper,
-        "data": method.shape,
+        "data": method.data,
         "reference": method.reference,
         "reference_at_every_step": method.live_only,
         "head": method.head,
@@ -250,7 +265,7 @@ def _title(method: Method) -> str:
 def plain_list(methods: list[Method]) -> list[str]:
     """One line for each method, for pipes: name, data, reference, what it is and when."""
     return [
-        f"{one.name:<{_NAMES}} {DATA[one.shape].name:<{_DATA}} "
+        f"{one.name:<{_NAMES}} {DATA[one.data].name:<{_DATA}} "
         f"{_short_reference(one):<{_REFERENCE}} {_title(one)}. {one.when}"
         for one in methods
     ]
@@ -277,7 +292,7 @@ def show_list(methods: list[Method], console: Console) -> None:
         table.add_column(width=_REFERENCE, no_wrap=True)
         for one in inside:
             about = Text(_title(one)).append(f"\n{one.when}", style="dim")
-            data, reference = DATA[one.shape].name, _short_reference(one)
+            data, reference = DATA[one.data].name, _short_reference(one)
             table.add_row(Text(one.name, style="bold"), about, f" {data}", reference)
         console.print(table)
         console.print()

@@ -126,7 +126,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
 
     Raises `ValueError` (`IngestError`, `ConfigError`) for what the user can mend.
     """
-    from palate.losses.registry import find
+    from palate.losses.registry import method_of
     from palate.machine import taken_memory
     from palate.model import cost
     from palate.model.fused import may_fuse, suits
@@ -138,7 +138,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
 
     if config.model.quantize == "nf4":
         require_nf4()
-    method, _ = find(config.method)
+    method, _ = method_of(config)
     train, heldout, funnel = _rendered(config, method)
     trust = config.model.trust_remote_code
     sizes = load_config_only(config.model.path, trust_remote_code=trust)
@@ -217,6 +217,7 @@ def _reference_flops(
 
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
+    from palate.rollout.assemble import stand_ins
     from palate.store.judged import read_judged
     from palate.train.setup import renderer_without_weights
 
@@ -224,15 +225,20 @@ def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[R
     prepared = prepare(
         config.data,
         config.seed,
-        check=lambda example: renderer.check(example, method.shape),
-        shape=method.shape,
+        check=lambda example: renderer.check(example, method.data),
+        shape=method.data,
         read=read_judged,
     )
 
     def rendered(examples: Sequence[Example]) -> list[Rendered]:
-        return [one for example in examples for one in renderer.render_as(example, method.shape)]
+        return [one for example in examples for one in renderer.render_as(example, method.data)]
 
-    return rendered(prepared.train), rendered(prepared.heldout), prepared.funnel.line()
+    train, heldout = rendered(prepared.train), rendered(prepared.heldout)
+    if config.rollout is not None:
+        # What is learned from is not there yet: answers of the greatest length stand for it.
+        train = stand_ins(list(zip(prepared.train, train, strict=True)), method, config.rollout)
+        heldout = []
+    return train, heldout, prepared.funnel.line()
 
 
 def _duration(seconds: float) -> str:

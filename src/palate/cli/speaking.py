@@ -39,9 +39,9 @@ def place_of(model: str) -> tuple[str, Any, bool]:
 
 def refuse_classifier(config: RunConfig, model: str) -> None:
     """`ConfigError` for a run that trained a head which scores."""
-    from palate.losses.registry import find
+    from palate.losses.registry import method_of
 
-    if find(config.method)[0].head != "own":
+    if method_of(config)[0].head != "own":
         raise ConfigError(f"{model} is a reward model: it scores answers, and cannot give any")
 
 

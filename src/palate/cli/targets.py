@@ -93,18 +93,18 @@ def _run(folder: Path) -> Target:
 
 def _recipe(path: Path, overrides: Sequence[str]) -> Target:
     from palate.curate.prepare import prepare
-    from palate.losses.registry import find
+    from palate.losses.registry import method_of
     from palate.store.judged import read_judged
     from palate.train.setup import renderer_without_weights
 
     config = load_config(path, overrides)
-    method, _ = find(config.method)
+    method, _ = method_of(config)
     renderer = renderer_without_weights(config)
     found = prepare(
         config.data,
         config.seed,
-        check=lambda example: renderer.check(example, method.shape),
-        shape=method.shape,
+        check=lambda example: renderer.check(example, method.data),
+        shape=method.data,
         read=read_judged,
     )
     return Target(str(path), found.train, found.heldout, found.rejects, found.funnel, config=config)

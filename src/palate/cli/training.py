@@ -90,9 +90,9 @@ def _how_to_go_on(config: RunConfig) -> str:
 
 def show(run: Run, say: Reporter) -> None:
     """The summary at the end: what came out, where it is, what to do next."""
-    from palate.losses.registry import find
+    from palate.losses.registry import method_of
 
-    results, (method, _) = run.results, find(run.config.method)
+    results, (method, _) = run.results, method_of(run.config)
     what = (
         "answers judged as by their thumbs" if method.shape == "labelled" else "pairs ranked right"
     )

@@ -15,6 +15,7 @@ from palate.curate.filters import Check
 from palate.curate.funnel import Funnel
 from palate.curate.labelled import make_labelled
 from palate.curate.pairing import make_pairs
+from palate.curate.prompts import make_prompts
 from palate.curate.rejects import OnReject, reject
 from palate.curate.signals import Judged, join, settle
 from palate.curate.split import split
@@ -27,12 +28,13 @@ PROGRESS_EVERY = 100
 Progress = Callable[[str, int], None]
 Read = Callable[[DataConfig, OnReject], Iterable[Judged]]
 # What a method learns from.
-Wanted = Literal["pair", "labelled", "demonstration", "text"]
+Wanted = Literal["pair", "labelled", "demonstration", "text", "prompt"]
 _UNITS: dict[Wanted, str] = {
     "pair": "pairs",
     "labelled": "answers",
     "demonstration": "demonstrations",
     "text": "texts",
+    "prompt": "prompts",
 }
 # What to do with data of one shape when a method wants another.
 _CURES: dict[str, str] = {
@@ -130,6 +132,10 @@ def _prepare(
     elif shape == "text":
         examples = _texts(examples, tally)
         funnel.add("text", len(examples), unit, tally.take())
+    elif shape == "prompt":
+        examples, origins = make_prompts(examples, tally)
+        note = ", ".join(f"{count} {origin}" for origin, count in origins.most_common())
+        funnel.add("prompt", len(examples), unit, tally.take(), note)
     else:
         make = make_labelled if shape == "labelled" else make_demonstrations
         examples, origins = make(examples, tally)

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from palate.losses.samples import Samples
+
 State = dict[str, Tensor]
-T = TypeVar("T", bound="Tensor | Side | Pairs | Labelled | Demonstrations")
+T = TypeVar("T", bound="Tensor | Side | Pairs | Labelled | Demonstrations | Samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Chosen (w) and rejected (l) completions of the same prompts."""
+    """Chosen (w) and rejected (l) completions of the same prompts.
+
+    `told`: what came with each pair besides, [B], such as the judge's win rates.
+    """
 
     chosen: Side
     rejected: Side
+    told: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -61,6 +61,7 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
         if len(known) < len(initial)
         else sum(t.weight * v for t, v in zip(terms, known, strict=True)),
         sums=tuple(dict.fromkeys(name for term in terms for name in term.method.sums)),
+        online=next((term.method.online for term in terms if term.method.online), None),
         moving=(lambda params: moving[0].method.moving(_of(params, moving[0])))  # type: ignore[misc]
         if moving
         else None,
@@ -86,6 +87,15 @@ def _check_addable(one: Method, other: Method) -> None:
                 + ("; for pairs there is nll" if other.name == "sft" else "")
             )
 
+    if one.credit is not None:
+        raise ValueError(
+            f"{one.name} and {other.name} cannot be summed: each gives credit in its own way"
+        )
+    if one.online and other.online and one.online != other.online:
+        raise ValueError(
+            f"{one.name} and {other.name} cannot be summed: they sample in different ways"
+        )
+
 
 def _over(method: Method) -> str | None:
     """Which examples its statistic is of; None where it has none."""
@@ -99,7 +109,7 @@ def _weighted(weight: float, text: str) -> str:
 
 
 def _field(term: Term) -> str:
-    return term.method.name.replace("-", "_")
+    return "".join(c if c.isalnum() else "_" for c in term.method.name)
 
 
 def _of(params: Any, term: Term) -> Any:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from palate.losses.batch import Context, LossOutput, State
+from palate.losses.credit import Credit, Scored
 
-# What a method learns from: pairs, thumbs, good answers, or plain text.
-Shape = Literal["pair", "labelled", "demonstration", "text"]
+# What a method learns from: pairs, thumbs, good answers, plain text, or its own samples.
+Shape = Literal["pair", "labelled", "demonstration", "text", "sample"]
 # Sums over a completion's tokens that a method may ask for besides the log-probs:
 # - "kl": Σ_t KL(π_ref ‖ π) over the vocabulary, in nats, with gradient;
 # - "log_sum_p2": Σ_t log Σ_v π(v)², without gradient;
@@ -29,11 +30,15 @@ class StepStatistic:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a method may know about the training data before the first step."""
+    """What a method may know about the training data before the first step.
+
+    `longest`: tokens of the longest answer that is sampled, where answers are.
+    """
 
     examples: int
     desirable: int = 0
     undesirable: int = 0
+    longest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,31 @@ class Moving:
 
     share: float
     every: int
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """How a method that samples its own data does so.
+
+    - `judge`: answers get a `score` each; or `preference`: their share of wins against the
+      others; or there is `none`.
+    - `against`: where the other answers come from: the policy's `own` samples, the
+      `reference`'s, those of a `mixture` of both, or the data's `demonstration`s.
+    - `least`: samples of a prompt that it needs; `updates`: passes over a rollout's answers.
+    - `dynamic`: groups whose answers all earn the same are sampled anew from other prompts.
+    - `fresh`: the reference becomes the policy of every so many rollouts; 0: never.
+    - `mixture(params)`: the reference's weight in a mixture.
+    - `always`: the method has no other data; otherwise a recipe's `rollout` makes it so.
+    """
+
+    judge: Literal["score", "preference", "none"] = "score"
+    against: Literal["own", "reference", "mixture", "demonstration"] = "own"
+    least: int = 1
+    updates: int = 1
+    dynamic: bool = False
+    fresh: int = 0
+    mixture: Callable[[Any], float] | None = None
+    always: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +84,9 @@ class Method:
       (in words, for the index, where a parameter decides).
     - `normalise`: the step divides by its `examples` or by its supervised `tokens`.
     - `sums` it wants of each completion besides the log-probs' (see `Sum`).
-    - `head`: the model's own, or a `scalar` one whose value at the last token is read.
+    - `head`: the model's own, or a `scalar` one whose value at the last token is read, or its
+      own and a `value` one that is read before every token.
+    - `reference_if(params)`: whether it has a reference depends on them.
     - `prompts`: with a scalar head, prompts that are judged without an answer are read too.
     - `moving(params)`: the reference follows the policy; it is then computed at every step.
     - `statistic(step batch, params, state)`: a gradient-free pass over the whole optimizer
@@ -62,6 +94,9 @@ class Method:
       each example's prompt with another example's completion.
     - `initial_state(params)` and `advance(step batch, params, state)`: state that enters a
       step and leaves it as a value, and is checkpointed.
+    - `online`: how it samples the answers that it learns from. `credit(scored, params, state)`
+      then turns a rollout's rewards into advantages, of methods on samples;
+      `credit_state(params)` is the state that this begins with.
     - `resolve(params, counts)` fills parameters whose default is None from the data.
     - `initial_loss`, at the default parameters and policy = reference, where it is a constant;
       `initial(params)` says it for others where it depends on them.
@@ -85,7 +120,7 @@ class Method:
     defaults: str = ""
     peers: str = ""
     sums: tuple[Sum, ...] = ()
-    head: Literal["own", "scalar"] = "own"
+    head: Literal["own", "scalar", "value"] = "own"
     prompts: bool = False
     moving: Callable[[Any], Moving] | None = None
     mismatched: bool = False
@@ -93,6 +128,18 @@ class Method:
     initial_state: Callable[[Any], State] | None = None
     advance: Callable[[Any, Any, State], State] | None = None
     resolve: Callable[[Any, Counts], Any] | None = None
+    reference_if: Callable[[Any], bool] | None = None
+    online: Online | None = None
+    credit: Callable[[Scored, Any, State], Credit] | None = None
+    credit_state: Callable[[Any], State] | None = None
+
+    @property
+    def data(self) -> Literal["pair", "labelled", "demonstration", "text", "prompt"]:
+        """What it needs in the data: prompts are enough where it samples the answers."""
+        if self.online is not None and self.online.always:
+            return "demonstration" if self.online.against == "demonstration" else "prompt"
+        assert self.shape != "sample", "samples come from a rollout"
+        return self.shape
 
     def first_loss(self, params: Any) -> float | None:
         """The loss at policy = reference; None where it is no constant."""

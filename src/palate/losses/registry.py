@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol
 
 from palate.losses import (
     aot,
@@ -24,23 +25,31 @@ from palate.losses import (
     dpo,
     exo,
     f_dpo,
+    grpo,
     hinge,
     ipo,
     kto,
     label_noise,
     length,
+    nash_md,
     nca,
     nll,
+    online_dpo,
     orpo,
+    ppo,
+    reinforce_pp,
     reward,
+    rloo,
     sft,
+    spo,
     sppo,
     tdpo,
     tr_dpo,
     wpo,
+    xpo,
 )
 from palate.losses.combine import Term, combine
-from palate.losses.method import Method
+from palate.losses.method import Method, Online
 from palate.losses.params import build_params
 
 GROUP = "palate.losses"
@@ -93,6 +102,20 @@ register(kto.METHOD)
 register(classifier.METHOD)
 register(sft.METHOD)
 register(sft.PRETRAIN)
+# What the policy samples itself: pairs and the best of n, then policy gradients.
+register(online_dpo.ONLINE_DPO)
+register(online_dpo.SPIN)
+register(xpo.METHOD)
+register(sft.REJECTION)
+register(grpo.GRPO_METHOD)
+register(grpo.DAPO_METHOD)
+register(grpo.DR_GRPO_METHOD)
+register(grpo.GSPO_METHOD)
+register(rloo.METHOD)
+register(reinforce_pp.METHOD)
+register(ppo.METHOD)
+register(spo.METHOD)
+register(nash_md.METHOD)
 
 
 def plugins() -> list[str]:
@@ -125,8 +148,75 @@ def _load(point: Any) -> Method:
     return method
 
 
-def find(config: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Method, Any]:
-    """The method and its checked parameters, from a recipe's `method`: a mapping, or a sum."""
+def find(
+    config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, sampled: bool = False
+) -> tuple[Method, Any]:
+    """The method and its checked parameters, from a recipe's `method`: a mapping, or a sum.
+
+    With `sampled` it learns from its own samples: the recipe has a `rollout`. Raises `ValueError`
+    where the two do not go together.
+    """
+    method, params = _found(config)
+    if method.reference_if is not None:
+        method = replace(method, reference=method.reference_if(params), reference_if=None)
+    return _sampling(method) if sampled else _given(method), params
+
+
+class Recipe(Protocol):
+    """The part of a recipe that decides its method."""
+
+    @property
+    def method(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """The method by name with its parameters, or the summands."""
+        ...
+
+    @property
+    def rollout(self) -> object | None:
+        """How the model samples what it learns from; None where the data is all there is."""
+        ...
+
+
+def method_of(recipe: Recipe) -> tuple[Method, Any]:
+    """The recipe's method, and its checked parameters."""
+    return find(recipe.method, sampled=recipe.rollout is not None)
+
+
+def _sampling(method: Method) -> Method:
+    """The method on samples of its own: pairs, or the best as a demonstration."""
+    if method.online is not None:
+        # Win rates that a judge tells are no constants, and so the first loss is none.
+        online = replace(method.online, always=True)
+        if method.online.always:
+            return method
+        return replace(method, online=online, initial_loss=None, initial=None)
+    if method.shape not in {"pair", "demonstration"}:
+        raise ValueError(
+            f"{method.name} does not learn from samples of its own: leave `rollout` out, or take a "
+            "method of pairs (online-dpo), of demonstrations (rejection-sampling) or of samples "
+            "(grpo)"
+        )
+    if method.head != "own":
+        raise ValueError(f"{method.name} trains no model that writes: leave `rollout` out")
+    if method.live_only or method.mismatched:
+        raise ValueError(
+            f"{method.name} cannot learn from samples of its own yet: "
+            f"{method.live_only or 'it pairs prompts with answers to others'}; take dpo or ipo"
+        )
+    return replace(method, online=Online(least=2))
+
+
+def _given(method: Method) -> Method:
+    """The method on the data's own answers."""
+    if method.online is not None and method.online.always:
+        need = "" if method.online.judge == "none" else "judge: …, "
+        raise ValueError(
+            f"{method.name} learns from answers that it samples: add a section such as "
+            f"`rollout: {{{need}prompts: 8}}` to the recipe"
+        )
+    return replace(method, online=None)
+
+
+def _found(config: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Method, Any]:
     if isinstance(config, Mapping):
         return _one(config)
     terms = []

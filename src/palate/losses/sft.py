@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate.losses.batch import Context, Demonstrations, LossOutput
-from palate.losses.method import Method
+from palate.losses.method import Method, Online
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +50,15 @@ PRETRAIN = Method(
     when="Documents of a domain whose words the model does not know.",
     peers="Others join documents into rows of equal length, across whose borders tokens attend to "
     "another document's; here each stretch is a root of its own, packed without padding.",
+)
+REJECTION = replace(
+    METHOD,
+    name="rejection-sampling",
+    title="Rejection sampling",
+    formula="−Σ_t log π(y*_t) / tokens of the step, y* the best of n own samples",
+    paper="Dong et al. 2023 (RAFT), arXiv 2304.06767; Touvron et al. 2023, arXiv 2307.09288, §3.2",
+    online=Online(least=2),
+    when="The plainest way to learn from a judge: imitate the best of n.",
+    defaults="rollout.answers is n; rollout.passing keeps only answers that the judge passes.",
+    peers="Llama 2 and RAFT as here; it is sft with a rollout.",
 )

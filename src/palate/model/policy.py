@@ -48,7 +48,7 @@ class BranchLogps:
     `token_logps_N` fp32 [N]; `branches_N` [N] names each token's branch; `branches` is B.
     `statistics` has a value [N] for each that was asked for, `hidden_HD` the head's rows if
     they were. `scores_B` is the scalar head's value at each branch's last token; the
-    log-probs are then 0.
+    log-probs are then 0. `values_N` is the value head's word before each token.
     """
 
     token_logps_N: Tensor
@@ -57,6 +57,7 @@ class BranchLogps:
     statistics: dict[str, Tensor] = field(default_factory=dict)
     hidden_HD: Tensor | None = None
     scores_B: Tensor | None = None
+    values_N: Tensor | None = None
 
     def sums_B(self, values_N: Tensor | None = None) -> Tensor:
         """Sum over each branch of the log-probs, or of other per-token values, in float64.
@@ -113,6 +114,7 @@ class Policy(nn.Module):
         self.blocks = blocks
         self.fused = 0  # layers with the short forward (`palate.model.fused`)
         self.scalar: nn.Linear | None = None  # takes the head's place (`palate.model.scalar`)
+        self.value: nn.Linear | None = None  # stands beside the head (`palate.model.value`)
         refuse_dropout(model.config)
 
     @property
@@ -150,6 +152,7 @@ class Policy(nn.Module):
             hidden_HD = hidden_TD[forest.hidden_H]
             logps_P = self._logps(hidden_HD, forest)
             found = self._statistics(hidden_HD, ask)
+        values_H = None if self.value is None else scalars(self.value, hidden_HD)
         rows_N = forest.rows_P[forest.predictions_N]
         return BranchLogps(
             logps_P[forest.predictions_N],
@@ -157,6 +160,7 @@ class Policy(nn.Module):
             forest.branches,
             statistics={name: values_H[rows_N] for name, values_H in found.items()},
             hidden_HD=hidden_HD if ask.hidden else None,
+            values_N=None if values_H is None else values_H[rows_N],
         )
 
     def distribution(self, hidden_HD: Tensor) -> Distribution:
@@ -176,9 +180,7 @@ class Policy(nn.Module):
         return row_statistics(self._logits, hidden_HD, wanted, vocabulary, budget, ask.against)
 
     def _scored(self, scalar: nn.Linear, last_BD: Tensor, forest: Forest) -> BranchLogps:
-        """The scalar head in fp32: a score's rounding is a reward's."""
-        with torch.autocast(last_BD.device.type, enabled=False):
-            scores_B = scalar(last_BD.to(scalar.weight.dtype))[:, 0]
+        scores_B = scalars(scalar, last_BD)
         zeros_N = scores_B.new_zeros(forest.predictions_N.shape)
         return BranchLogps(zeros_N, forest.branches_N, forest.branches, scores_B=scores_B)
 
@@ -239,6 +241,13 @@ class Policy(nn.Module):
             logits = logits * config.logit_scale
         cap = getattr(config, "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def scalars(head: nn.Linear, hidden_RD: Tensor) -> Tensor:
+    """A head of one number, in fp32: a score's rounding is a reward's."""
+    with torch.autocast(hidden_RD.device.type, enabled=False):
+        found: Tensor = head(hidden_RD.to(head.weight.dtype))[:, 0]
+    return found
 
 
 def refuse_dropout(config: Any) -> None:

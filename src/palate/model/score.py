@@ -28,6 +28,25 @@ def score_rows(
     return dict(zip(rows, (part.clone() for part in values.split(sizes)), strict=True))
 
 
+@torch.no_grad()
+def score_with_values(
+    policy: Policy, examples: Sequence[Rendered], budget: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`score`, and what the policy's value head says before each token; fp32 on the CPU."""
+    share = policy.layout == "tree"
+    logps: dict[int, Tensor] = {}
+    values: dict[int, Tensor] = {}
+    for rows in cut(examples, range(len(examples)), budget, share=share):
+        branches = [branch for row in rows for branch in examples[row].branches]
+        found = policy(build_forest(branches, share=share).to(policy.device))
+        assert found.values_N is not None, "the policy has a value head"
+        sizes = [supervised_tokens(examples[row]) for row in rows]
+        logps |= zip(rows, found.token_logps_N.float().cpu().split(sizes), strict=True)
+        values |= zip(rows, found.values_N.float().cpu().split(sizes), strict=True)
+    order = range(len(examples))
+    return [logps[row].clone() for row in order], [values[row].clone() for row in order]
+
+
 def score(
     policy: Policy,
     examples: Sequence[Rendered],

@@ -2,6 +2,7 @@
 
 from palate.sections.data import DataConfig, FilterConfig
 from palate.sections.judging import JudgeConfig
+from palate.sections.rollout import RolloutConfig
 from palate.sections.section import Section
 from palate.sections.serving import ServerConfig
 from palate.sections.training import (
@@ -20,6 +21,7 @@ __all__ = [
     "JudgeConfig",
     "ModelConfig",
     "OptimConfig",
+    "RolloutConfig",
     "Section",
     "ServerConfig",
     "TrainConfig",

@@ -173,10 +173,11 @@ class TrainConfig(Section):
         description="`cached` computes the reference's log-probs once and keeps them on disk; "
         "`live` computes them at every step; `auto` caches, unless the method needs more.",
     )
-    best: Literal["accuracy", "loss"] | None = Field(
+    best: Literal["accuracy", "loss", "reward"] | None = Field(
         None,
         description="Ship the weights of the best measurement on the held-out examples, by their "
-        "`accuracy` (ties by loss) or `loss`; default: those of the last step.",
+        "`accuracy` (ties by loss) or `loss`, or the `reward` of answers to held-out prompts, of a "
+        "run with a rollout; default: those of the last step.",
     )
     patience: int | None = Field(
         None,
@@ -191,7 +192,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _patience_needs_a_measure(self) -> TrainConfig:
         if self.patience is not None and self.best is None:
-            raise ValueError("patience needs `best`: accuracy or loss")
+            raise ValueError("patience needs `best`: accuracy, loss or reward")
         if self.best is not None and self.eval_every == 0:
             raise ValueError("`best` needs measurements on the way: eval_every above 0")
         return self

@@ -10,9 +10,11 @@ the end-of-turn token (`ENGINE`, traps that peers fell into).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from torch import Tensor
 
 from palate.records import Completion, Example, Message
 from palate.tokens.tree import Branch
@@ -33,7 +35,8 @@ class Rendered:
 
     `branches[k].ids` is the whole path, prompt included; `conversation` is equal for examples
     of one conversation, and empty where none is known. `desirable` is the completion's thumb,
-    of labelled examples.
+    of labelled examples. Of samples, `columns` has values for each supervised token (branch by
+    branch) and `told` values of the whole example.
     """
 
     example_id: str
@@ -41,6 +44,8 @@ class Rendered:
     branches: tuple[Branch, ...]
     conversation: str = ""
     desirable: bool | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    told: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def prompt_ids(self) -> Sequence[int]:
@@ -116,6 +121,26 @@ class Renderer:
         label = example.completions[0].label if example.shape == "labelled" else None
         return Rendered(example.id, len(prompt_ids), branches, example.conversation, label)
 
+    def asked(self, example: Example) -> Rendered:
+        """The prompt alone, to be answered; raises `Unusable` where it leaves no room to."""
+        self._refuse_special(replace(example, completions=()))
+        ids = self.prompt(example.prompt, example.tools)
+        most = min(self.max_prompt_length or self.max_length, self.max_length - 1)
+        if len(ids) > most:
+            raise Unusable("prompt-too-long", f"{len(ids)} tokens, limit {most}")
+        branch = Branch(ids, [False] * len(ids))
+        return Rendered(example.id, len(ids), (branch,), example.conversation)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What a sampled answer says, without its end and control tokens."""
+        kept = list(ids)
+        while kept and kept[-1] in self.end_ids:
+            kept.pop()
+        text: str = self.tokenizer.decode(
+            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.strip()
+
     def stretches(self, example: Example) -> list[Rendered]:
         """A document as stretches of at most `max_length` tokens, all of them trained on.
 
@@ -139,6 +164,8 @@ class Renderer:
         """What a method of that shape sees of the example: one item, or a text's stretches."""
         if shape == "text":
             return self.stretches(example)
+        if shape == "prompt":
+            return [self.asked(example)]
         return [self.render(example.oriented(shape))]
 
     def check(self, example: Example, shape: str | None = None) -> tuple[str, str] | None:

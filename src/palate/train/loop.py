@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
@@ -11,18 +11,19 @@ from palate.losses.batch import State
 from palate.model.adapters import trainable
 from palate.train import checkpoint
 from palate.train.guard import Guard
-from palate.train.metrics import Averages, Interval, MetricsFile
+from palate.train.metrics import Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
-from palate.train.packing import Ready, micro_batches, pack_heldout, prepared
+from palate.train.packing import Given, compute, micro_batches
 from palate.train.parallel import describe
 from palate.train.retry import within_budget
 from palate.train.selection import Selection
 from palate.train.shapes import MicroBatch
-from palate.train.step import Packed, StepResult, compute_step
-from palate.train.task import Interrupted, Progress, Task, Watcher
+from palate.train.step import Packed, StepResult
+from palate.train.task import Interrupted, Progress, Ready, Source, SourceStopped, Task, Watcher
 
-# Before the names of a moved reference's weights, beside the method's own state.
-_REFERENCE = "reference/"
+# Before the names of a moved reference's weights, and of what the source keeps, beside the
+# method's own state.
+_REFERENCE, _SOURCE = "reference/", "source/"
 
 
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
@@ -44,31 +45,42 @@ class _Loop:
         self.choice = Selection(task.config.best, task.config.patience)
         self.interval = Interval()
         self.state: State = {}
-        self.sampler, self.total = task.sampler, task.total_steps
-        self.heldout: Packed | None = None
+        self.source: Source = task.source or Given(task)
+        self.total = task.total_steps
         self.progress = Progress()
         self.since = 0.0
 
     def run(self, *, resume: bool) -> Progress:
         """All steps that are left."""
         first = self.progress.steps = self._start(resume=resume)
-        self.heldout = pack_heldout(self.task)
         if first == 0 and self._measure(0):
             self._save(0)
         steps = range(first, first if self.choice.enough else self.total)
         self.since = time.perf_counter()
-        for index, ready in prepared(self.task, self.sampler, steps):
-            self._step(index, ready)
-            if self.choice.enough:
-                break
+        arriving = self.source.steps(steps)
+        while not self.choice.enough and (arrived := self._next(arriving)) is not None:
+            self._step(*arrived)
         self._end()
         return self.progress
+
+    def _next(self, arriving: Iterator[tuple[int, Ready]]) -> tuple[int, Ready] | None:
+        """The next step; what was trained until then is saved where there will be none."""
+        try:
+            return next(arriving, None)
+        except (SourceStopped, Interrupted) as error:
+            self.guard.settle()
+            self._save(self.progress.steps)
+            if isinstance(error, Interrupted):
+                raise Interrupted(self.progress.steps, self.task.folder) from None
+            raise
 
     def _step(self, index: int, ready: Ready) -> None:
         """One optimizer step, and what is due after it; raises `Interrupted` where it must."""
         config, step = self.task.config, index + 1
         lr = lr_at(index, self.total, self.task.optim, self.task.lr)
         set_lr(self.optimizer, lr)
+        if ready.line is not None:
+            self.metrics.append({"kind": "rollout", "step": step, **ready.line})
         result, norm = self._optimize(index, ready)
         self.state, self.progress.steps = result.state, step
         self.interval.add(result)
@@ -77,7 +89,7 @@ class _Loop:
             moving.follow()
         logged = step == 1 or step % config.log_every == 0 or step == self.total
         if logged:
-            self._log(step, result, lr, norm)
+            self._log(step, ready.epoch, result, lr, norm)
         better = False
         if config.eval_every and step % config.eval_every == 0 and step < self.total:
             self.guard.settle()
@@ -85,7 +97,7 @@ class _Loop:
             better = self._measure(step)
             self.since += time.perf_counter() - pause
             if self.choice.enough and not logged:
-                self._log(step, result, lr, norm)
+                self._log(step, ready.epoch, result, lr, norm)
         stop = self.task.ranks.most(self.watch.should_stop()) > 0
         due = step == self.total or (config.save_every > 0 and step % config.save_every == 0)
         if stop or due or better or self.choice.enough:
@@ -96,19 +108,19 @@ class _Loop:
 
     def _optimize(self, index: int, ready: Ready) -> tuple[StepResult, Tensor]:
         """Gradients and update; begun again with smaller micro-batches where memory runs out."""
-        task, reference = self.task, self.task.train.reference
+        task, reference = self.task, ready.split.reference
 
         def make(tokens: int) -> Sequence[MicroBatch]:
             if tokens == ready.tokens:
                 return ready.batches
-            return micro_batches(task, task.train, ready.rows, tokens)
+            return micro_batches(task.policy, task.ranks, ready.split, ready.rows, tokens)
 
         self.optimizer.zero_grad(set_to_none=True)
         result = within_budget(
             index,
             task.budget,
             make,
-            lambda batches: _compute(task, Packed(batches, reference, ready.over), self.state),
+            lambda batches: compute(task, Packed(batches, reference, ready.over), self.state),
             self.weights.values(),
             self.watch.on_note,
             ranks=task.ranks,
@@ -118,7 +130,7 @@ class _Loop:
         self.guard.step(result.loss, norm, ready.rows)
         return result, norm
 
-    def _log(self, step: int, result: StepResult, lr: float, norm: Tensor) -> None:
+    def _log(self, step: int, epoch: float, result: StepResult, lr: float, norm: Tensor) -> None:
         """A line of metrics.jsonl over the steps since the last one."""
         self.guard.settle()
         now = time.perf_counter()
@@ -126,17 +138,18 @@ class _Loop:
         means = {**self.interval.means(), "lr": lr, "grad_norm": float(norm)}
         if step == 1 and "abs_h" in result.metrics:  # rounding, as policy = reference
             means["max_abs_h"] = float(result.metrics["abs_h"].max())
-        line = {"kind": "train", "step": step, "epoch": step / self.sampler.steps_per_epoch}
+        line = {"kind": "train", "step": step, "epoch": epoch}
         self.metrics.append({**line, **means, **sizes, "seconds": now - self.since})
         self.watch.on_step(step, self.total, means)
         self.interval, self.since = Interval(), now
 
     def _measure(self, step: int) -> bool:
         """Measure on the held-out examples; whether it is the best so far that is looked for."""
-        if self.heldout is None:
+        measured = self.source.measure(self.state)
+        if measured is None:
             return False
-        means = heldout_means(self.task, self.heldout, self.state)
-        line = {"kind": "heldout", "step": step, "n": len(self.task.heldout.examples)}
+        n, means = measured
+        line = {"kind": "heldout", "step": step, "n": n}
         self.metrics.append({**line, **means})
         self.progress.heldout = means
         self.watch.on_heldout(step, means)
@@ -146,8 +159,11 @@ class _Loop:
         """A checkpoint of everything that the next step depends on."""
         moving = self.task.moving
         moved = moving.state() if moving is not None else {}
-        state = {**self.state, **{f"{_REFERENCE}{name}": value for name, value in moved.items()}}
+        kept, words = self.source.save()
+        state = {**self.state, **_under(_REFERENCE, moved), **_under(_SOURCE, kept)}
         waiting = {"interval": self.interval.to_json(), "best": self.choice.to_json()}
+        if words:
+            waiting["source"] = words
         checkpoint.save(
             self.task.checkpoints,
             step,
@@ -203,11 +219,12 @@ class _Loop:
             self.choice.restore(found.waiting.get("best", {}))
         measured = found.step > 0 and (found.step < self.total or self.choice.enough)
         self.metrics.cut_after(found.step, measured=measured)
-        moved = {n: v for n, v in found.state.items() if n.startswith(_REFERENCE)}
-        self.state = {n: v for n, v in found.state.items() if n not in moved}
+        moved, kept = _below(_REFERENCE, found.state), _below(_SOURCE, found.state)
+        others = (_REFERENCE, _SOURCE)
+        self.state = {n: v for n, v in found.state.items() if not n.startswith(others)}
         if self.task.moving is not None:
-            moved = {name.removeprefix(_REFERENCE): v for name, v in moved.items()}
             self.task.moving.restore(moved)
+        self.source.restore(kept, found.waiting.get("source", {}))
         # Before format 3 the interval's sums stood there alone.
         self.interval = Interval.from_json(found.waiting.get("interval", found.waiting))
         return found.step
@@ -226,22 +243,9 @@ class _Loop:
             )
 
 
-def heldout_means(task: Task, heldout: Packed, state: State) -> dict[str, float]:
-    """Loss and metrics over the held-out examples."""
-    averages = Averages()
-    result = _compute(task, heldout, state, backward=False)
-    averages.add(result.metrics)
-    return {**averages.read(), "loss": float(result.loss)}
+def _under(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def _compute(task: Task, packed: Packed, state: State, *, backward: bool = True) -> StepResult:
-    """A step over this rank's part of its rows."""
-    return compute_step(
-        task.policy,
-        task.method,
-        task.params,
-        packed,
-        state,
-        backward=backward,
-        ranks=task.ranks,
-    )
+def _below(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}

@@ -47,7 +47,7 @@ class MetricsFile:
         """
         if not self.writes or not self.path.exists():
             return
-        last = {"train": step, "heldout": step if measured else step - 1}
+        last = {"train": step, "rollout": step, "heldout": step if measured else step - 1}
         kept = [line for line in read_metrics(self.path) if line["step"] <= last[line["kind"]]]
         write_text(self.path, "".join(json.dumps(k, ensure_ascii=False) + "\n" for k in kept))
 

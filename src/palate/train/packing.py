@@ -2,66 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from torch import Tensor
+
+from palate.losses.batch import State
+from palate.model.policy import Policy
 from palate.tokens.divide import divide
-from palate.tokens.sampler import Sampler, cut
+from palate.tokens.sampler import cut
+from palate.train.metrics import Averages
+from palate.train.parallel import Ranks
 from palate.train.prefetch import ahead
 from palate.train.shapes import MicroBatch
-from palate.train.step import Packed, pack
-from palate.train.task import Split, Task
+from palate.train.step import Packed, StepResult, compute_step, pack
+from palate.train.task import Ready, Split, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The micro-batches of one optimizer step, at the budget that held when they were built.
+class Given:
+    """Steps over data that is there: the micro-batches of each are a pure function of its number.
 
-    `over` are those of the step statistic, where it is of others.
+    They are built one step ahead. Several ranks agree on how many each runs when they build them,
+    so they build them in turn.
     """
 
-    rows: Sequence[int]
-    tokens: int
-    batches: Sequence[MicroBatch]
-    over: Packed | None
+    def __init__(self, task: Task) -> None:
+        self.task, self.sampler = task, task.sampler
+        self._heldout: Packed | None = None
 
+    @property
+    def total_steps(self) -> int:
+        """By the recipe's epochs, or its most steps."""
+        return self.task.total_steps
 
-def prepared(task: Task, sampler: Sampler, steps: Sequence[int]) -> Iterator[tuple[int, Ready]]:
-    """Each step's micro-batches, a pure function of its number, built one step ahead.
+    def steps(self, numbers: range) -> Iterator[tuple[int, Ready]]:
+        """Each step's rows in micro-batches."""
+        task, sampler = self.task, self.sampler
+        per_epoch = sampler.steps_per_epoch
 
-    Several ranks agree on how many each runs when they build them, so they build them in turn.
-    """
+        def make(index: int) -> Ready:
+            rows, tokens = sampler.batch(index), task.budget.at(index)
+            batches = micro_batches(task.policy, task.ranks, task.train, rows, tokens)
+            over = _over(task, rows, index // per_epoch)
+            return Ready(task.train, rows, tokens, batches, (index + 1) / per_epoch, over)
 
-    def make(index: int) -> Ready:
-        rows, tokens = sampler.batch(index), task.budget.at(index)
-        batches = micro_batches(task, task.train, rows, tokens)
-        return Ready(rows, tokens, batches, _over(task, rows, index // sampler.steps_per_epoch))
+        if task.ranks.world == 1:
+            return ahead(make, numbers)
+        return ((index, make(index)) for index in numbers)
 
-    if task.ranks.world == 1:
-        return ahead(make, steps)
-    return ((index, make(index)) for index in steps)
+    def measure(self, state: State) -> tuple[int, dict[str, float]] | None:
+        """Loss and metrics over the held-out examples, packed once and measured often."""
+        if self._heldout is None:
+            self._heldout = pack_heldout(self.task)
+        if self._heldout is None:
+            return None
+        means = heldout_means(self.task, self._heldout, state)
+        return len(self.task.heldout.examples), means
+
+    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Nothing: the step's number says it all."""
+        return {}, {}
+
+    def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
+        """Nothing to do."""
 
 
 def pack_heldout(task: Task) -> Packed | None:
-    """The held-out examples, sorted as a whole so that they share all they can.
-
-    Packed once and measured often; None where there are none.
-    """
+    """The held-out examples, sorted as a whole so that they share all they can; None without."""
     rows = range(len(task.heldout.examples))
     if not rows:
         return None
-    batches = micro_batches(task, task.heldout, rows, task.budget.first)
+    batches = micro_batches(task.policy, task.ranks, task.heldout, rows, task.budget.first)
     return Packed(batches, task.heldout.reference, _over(task, rows, None))
 
 
-def micro_batches(task: Task, split: Split, rows: Sequence[int], tokens: int) -> list[MicroBatch]:
+def heldout_means(task: Task, heldout: Packed, state: State) -> dict[str, float]:
+    """Loss and metrics over the held-out examples."""
+    averages = Averages()
+    result = compute(task, heldout, state, backward=False)
+    averages.add(result.metrics)
+    return {**averages.read(), "loss": float(result.loss)}
+
+
+def compute(task: Task, packed: Packed, state: State, *, backward: bool = True) -> StepResult:
+    """A step over this rank's part of its rows."""
+    return compute_step(
+        task.policy,
+        task.method,
+        task.params,
+        packed,
+        state,
+        backward=backward,
+        ranks=task.ranks,
+    )
+
+
+def micro_batches(
+    policy: Policy, ranks: Ranks, split: Split, rows: Sequence[int], tokens: int
+) -> list[MicroBatch]:
     """This rank's part of `rows`, in micro-batches of at most so many tokens."""
     examples = split.examples
-    share, ranks = task.policy.layout == "tree", task.ranks
+    share = policy.layout == "tree"
     mine = divide(examples, rows, ranks.world, share=share)[ranks.rank]
     cuts = cut(examples, mine, tokens, share=share)
     fillers = ranks.fillers(len(cuts))
-    return pack(examples, rows, cuts, share=share, device=task.policy.device, fillers=fillers)
+    return pack(examples, rows, cuts, share=share, device=policy.device, fillers=fillers)
 
 
 def _over(task: Task, rows: Sequence[int], epoch: int | None) -> Packed | None:
@@ -69,4 +114,6 @@ def _over(task: Task, rows: Sequence[int], epoch: int | None) -> Packed | None:
     if task.mismatches is None:
         return None
     split = task.mismatches.heldout if epoch is None else task.mismatches.train[epoch]
-    return Packed(micro_batches(task, split, rows, task.budget.first), split.reference)
+    return Packed(
+        micro_batches(task.policy, task.ranks, split, rows, task.budget.first), split.reference
+    )

@@ -5,6 +5,7 @@ The state is JSON in every checkpoint, so that a continued run chooses as it wou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,9 @@ def check_selectable(by: str | None, method: Method, heldout: int) -> None:
         return
     if heldout == 0:
         raise ConfigError("train.best needs held-out examples: set data.heldout above 0")
+    if (by == "reward") != (method.data == "prompt"):
+        other = "reward" if method.data == "prompt" else "accuracy or loss"
+        raise ConfigError(f"{method.name} has no held-out {by}: use train.best={other}")
     if by == "accuracy" and method.shape in {"demonstration", "text"}:
         raise ConfigError(f"{method.name} has no accuracy: use train.best=loss")
 
@@ -30,7 +34,7 @@ class Selection:
     `since` counts the measurements after it.
     """
 
-    by: Literal["accuracy", "loss"] | None = None
+    by: Literal["accuracy", "loss", "reward"] | None = None
     patience: int | None = None
     step: int | None = None
     means: dict[str, float] = field(default_factory=dict)
@@ -52,6 +56,8 @@ class Selection:
         return self.patience is not None and self.since >= self.patience
 
     def _rank(self, means: Mapping[str, float]) -> tuple[float, ...]:
+        if self.by == "reward":
+            return (means.get("reward", -math.inf),)
         loss = -means["loss"]
         return (means["accuracy"], loss) if self.by == "accuracy" else (loss,)
 

@@ -13,7 +13,7 @@ import torch
 
 from palate.config import ConfigError, RunConfig
 from palate.losses.method import Method
-from palate.losses.registry import find
+from palate.losses.registry import method_of
 from palate.machine import cache_root, threads, tune_allocator
 from palate.model.adapters import as_reference, attach, trainable
 from palate.model.load import load_config_only, load_tokenizer, to_compute
@@ -241,7 +241,7 @@ def make_renderer(
         max_length=min(config.data.max_length, positions or config.data.max_length),
         max_prompt_length=config.data.max_prompt_length,
         end_ids=end_ids,
-        prompts=find(config.method)[0].prompts,
+        prompts=method_of(config)[0].prompts,
     )
 
 

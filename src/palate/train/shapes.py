@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from palate.losses.batch import Demonstrations, Labelled, Pairs, Side
 from palate.losses.method import Method
-from palate.model.policy import NOTHING_MORE, Ask, BranchLogps, Policy
-from palate.model.statistics import Distribution
+from palate.losses.samples import Samples
+from palate.model.policy import NOTHING_MORE, Ask, BranchLogps, Policy, accumulation_dtype
+from palate.model.statistics import Distribution, Statistic
 from palate.tokens.tree import Forest
 
-Batch = Pairs | Labelled | Demonstrations
+Batch = Pairs | Labelled | Demonstrations | Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,9 @@ class MicroBatch:
     """Some examples of a step, packed.
 
     `rows` are indices into the data, `places` the examples' places in the step; `desirable_B`
-    is 1 for a thumb up and 0 for one down, of labelled examples. A `filler` is computed so
-    that all ranks do the same, and counts for nothing.
+    is 1 for a thumb up and 0 for one down, of labelled examples. `columns` and `told_B` are what
+    samples came with, [N] and [B]. A `filler` is computed so that all ranks do the same, and
+    counts for nothing.
     """
 
     forest: Forest
@@ -32,6 +34,8 @@ class MicroBatch:
     places: tuple[int, ...]
     filler: bool = False
     desirable_B: Tensor | None = None
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    told_B: dict[str, Tensor] = field(default_factory=dict)
 
 
 class ReferenceLookup(Protocol):
@@ -55,7 +59,7 @@ def batch_of(
 ) -> Batch:
     """One forward pass of the policy, and the reference's values beside it."""
     forest, ref_N = micro.forest, None
-    asked = tuple(name for name in ("kl", "log_sum_p2") if name in method.sums)
+    asked: tuple[Statistic, ...] = tuple(n for n in ("kl", "log_sum_p2") if n in method.sums)
     ask = Ask(statistics=asked) if asked else NOTHING_MORE
     if method.reference:
         assert reference is not None, "the method declared a reference"
@@ -70,6 +74,8 @@ def batch_of(
 
 def shaped(method: Method, out: BranchLogps, ref_N: Tensor | None, micro: MicroBatch) -> Batch:
     """The branches' sums as the method's data shape."""
+    if method.shape == "sample":
+        return _samples(out, ref_N, micro)
     logp_B, length_B = out.sums_B(), out.counts_B()
     ratio_B, sums = None, {name: out.sums_B(value) for name, value in out.statistics.items()}
     if ref_N is not None:
@@ -90,11 +96,31 @@ def shaped(method: Method, out: BranchLogps, ref_N: Tensor | None, micro: MicroB
         )
 
     if method.shape == "pair":
-        return Pairs(chosen=side(lambda x: x[0::2]), rejected=side(lambda x: x[1::2]))
+        chosen, rejected = side(lambda x: x[0::2]), side(lambda x: x[1::2])
+        return Pairs(chosen, rejected, {n: v.to(logp_B) for n, v in micro.told_B.items()})
     if method.shape == "labelled":
         assert micro.desirable_B is not None, "labelled examples have thumbs"
         return Labelled(side(lambda x: x), micro.desirable_B.to(logp_B))
     return Demonstrations(completion=side(lambda x: x))
+
+
+def _samples(out: BranchLogps, ref_N: Tensor | None, micro: MicroBatch) -> Samples:
+    """Token by token: what a policy gradient reads is no sum."""
+    wide = accumulation_dtype(out.token_logps_N.device)
+    columns = {name: values.to(wide) for name, values in micro.columns.items()}
+    return Samples(
+        logp_N=out.token_logps_N.to(wide),
+        old_N=columns["old"],
+        advantage_N=columns["advantage"],
+        branches_N=out.branches_N,
+        length_B=out.counts_B(),
+        reward_B=micro.told_B["reward"].to(wide),
+        sampler_N=columns.get("sampler"),
+        return_N=columns.get("return"),
+        old_value_N=columns.get("value"),
+        value_N=None if out.values_N is None else out.values_N.to(wide),
+        ref_N=None if ref_N is None else ref_N.to(wide),
+    )
 
 
 def _places_N(out: BranchLogps, length_B: Tensor) -> Tensor:

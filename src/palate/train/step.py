@@ -76,13 +76,29 @@ def pack(
         desirable_B = None
         if None not in thumbs:
             desirable_B = to_device(torch.tensor(thumbs, dtype=torch.float32), device)
-        return MicroBatch(forest, tuple(rows), places, filler, desirable_B)
+        columns, told_B = _came_with([examples[row] for row in rows], device)
+        return MicroBatch(forest, tuple(rows), places, filler, desirable_B, columns, told_B)
 
     batches = [micro(rows) for rows in cuts]
     if fillers:
         shortest = min(step_rows, key=lambda row: sum(len(b.ids) for b in examples[row].branches))
         batches += [micro([shortest], filler=True)] * fillers
     return batches
+
+
+def _came_with(
+    examples: Sequence[Rendered], device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What samples came with: values by token [N] and by example [B]."""
+    columns = {
+        name: to_device(torch.cat([example.columns[name] for example in examples]), device)
+        for name in examples[0].columns
+    }
+    told_B = {
+        name: to_device(torch.tensor([e.told[name] for e in examples], dtype=torch.float32), device)
+        for name in examples[0].told
+    }
+    return columns, told_B
 
 
 def compute_step(

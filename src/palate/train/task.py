@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from palate.config import OptimConfig, TrainConfig
+from palate.losses.batch import State
 from palate.losses.method import Method
 from palate.model.policy import Policy
 from palate.tokens.render import Rendered
@@ -15,7 +18,8 @@ from palate.tokens.sampler import Sampler
 from palate.train.budget import Budget
 from palate.train.moving import MovingReference
 from palate.train.parallel import ALONE, Ranks
-from palate.train.shapes import ReferenceLookup
+from palate.train.shapes import MicroBatch, ReferenceLookup
+from palate.train.step import Packed
 
 
 class Interrupted(Exception):
@@ -47,6 +51,53 @@ class Mismatches:
     heldout: Split
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The micro-batches of one optimizer step, at the budget that held when they were built.
+
+    `rows` are those of `split`; `over` are the micro-batches of the step statistic, where it is
+    of others. `epoch` is how many times the data will have been seen after it, and `line` is
+    told before it: how the rollout that it begins went.
+    """
+
+    split: Split
+    rows: Sequence[int]
+    tokens: int
+    batches: Sequence[MicroBatch]
+    epoch: float
+    over: Packed | None = None
+    line: Mapping[str, Any] | None = None
+
+
+class SourceStopped(ValueError):
+    """No further step can be made, as where a judge is down; what there is has been saved."""
+
+
+class Source(Protocol):
+    """Where the steps come from: given data, or rollouts of the policy as it is then."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, unless it stops early."""
+        ...
+
+    def steps(self, numbers: range) -> Iterator[tuple[int, Ready]]:
+        """Each step, counted from 0, when it is asked for; may raise `SourceStopped`."""
+        ...
+
+    def measure(self, state: State) -> tuple[int, dict[str, float]] | None:
+        """Number of held-out examples and the means over them; None where there are none."""
+        ...
+
+    def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint after the last step that was asked for must hold, as JSON too."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
+        """Go on from what `save` gave."""
+        ...
+
+
 @dataclass(slots=True)
 class Watcher:
     """How the outside follows and stops a run. All callbacks are cheap and optional."""
@@ -76,6 +127,7 @@ class Task:
     ranks: Ranks = ALONE
     mismatches: Mismatches | None = None
     moving: MovingReference | None = None
+    source: Source | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -91,6 +143,8 @@ class Task:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run, unless it stops early."""
+        if self.source is not None:
+            return self.source.total_steps
         return self.sampler.total_steps(self.config.epochs, self.config.max_steps)
 
 
