@@ -294,7 +294,7 @@ def methods_page() -> str:
         out += [f"**{title}**\n", "| name | what it is | data | reference |", "|---|---|---|---|"]
         for method in methods:
             data = DATA[method.data].name
-            cells = (f"[`{method.name}`](#{method.name})", method.title, data, _needs(method))
+            cells = (f"[`{method.name}`](#{_anchor(method)})", method.title, data, _needs(method))
             out.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
         out.append("")
     rows = (f"| {data.name} | {data.example} | {data.source} |" for data in DATA.values())
@@ -304,6 +304,11 @@ def methods_page() -> str:
         for method in methods:
             out += _method_section(method)
     return "\n".join(out)
+
+
+def _anchor(method: Method) -> str:
+    """What a page makes of the heading: letters, digits and hyphens stay."""
+    return "".join(c for c in method.name if c.isalnum() or c in "-_")
 
 
 def _needs(method: Method) -> str:

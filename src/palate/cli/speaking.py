@@ -41,7 +41,7 @@ def refuse_classifier(config: RunConfig, model: str) -> None:
     """`ConfigError` for a run that trained a head which scores."""
     from palate.losses.registry import method_of
 
-    if method_of(config)[0].head != "own":
+    if method_of(config)[0].head == "scalar":
         raise ConfigError(f"{model} is a reward model: it scores answers, and cannot give any")
 
 

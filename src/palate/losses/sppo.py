@@ -50,8 +50,7 @@ METHOD = Method(
     online=Online(judge="preference", least=2, always=False),
     initial_loss=50.0,
     initial=lambda params: 2 * (params.eta * (params.win_rate - 0.5)) ** 2,
-    when="Pairs of the model's own samples: with a rollout it draws them, and a judge says how "
-    "many of the others each beats.",
+    when="Pairs of the model's own samples; with a rollout it draws them and has them judged.",
     defaults="η = 10 for summed log-ratios; the paper's 1e3 is for its own scaling of P.",
     peers="TRL's `sppo_hard` has P = 1 and β = 1/η inside the squares.",
 )
