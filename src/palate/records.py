@@ -126,7 +126,10 @@ class Provenance:
     hash: str | None = None
 
 
-SignalKind = Literal["thumb", "score", "edit", "again", "vote"]
+SignalKind = Literal["thumb", "score", "edit", "again", "vote", "tie"]
+
+JUDGE = "judge/"
+"""How `Signal.by`, and `Verdict.by`, begin where no person speaks but a judge of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,8 @@ class Signal:
     - ``edit``: `edit`, the answer as it should have been;
     - ``again``: the user asked for another answer, so this one was not good enough;
     - ``vote``: `choice` is better than `over`, another answer of the same interaction, by
-      `strength` in (0, 1] where that is known; `choice` None says that both are bad.
+      `strength` in (0, 1] where that is known; `choice` None says that both are bad;
+    - ``tie``: `choice` is as good as `over`.
 
     `by` is the person or the program that said it, as its system names them.
     """
@@ -158,6 +162,11 @@ class Signal:
     by: str | None = None
     comment: str | None = None
     provenance: tuple[Provenance, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge of ours said it (`palate judge`), and no person or log."""
+        return self.by is not None and self.by.startswith(JUDGE)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready mapping of what was said, without where it stood."""

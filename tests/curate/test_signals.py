@@ -227,3 +227,35 @@ def test_the_last_vote_on_two_answers_counts_whether_or_not_it_prefers_one() -> 
     (found,) = settled(answered("a", "b"), replace(first), replace(bad))
     assert found.verdict is None
     assert [c.label for c in found.completions] == [False, False]
+
+
+def test_a_judges_vote_counts_only_where_nobody_else_ranks_the_two() -> None:
+    example = answered("a", "b", "c")
+    judge = {"by": "judge/m", "name": "judge/m"}
+    mine = said("vote", choice=1, over=0, **judge)
+    (alone,) = settled(example, mine)
+    assert alone.verdict == Verdict(1, 0, "judge/m")
+    (overruled,) = settled(example, mine, said("vote", choice=0, over=1))
+    assert overruled.verdict == Verdict(0, 1, "vote")
+    (agreed,) = settled(example, mine, said("vote", choice=1, over=0))
+    assert agreed.verdict == Verdict(1, 0, "vote")
+    both = settled(example, said("vote", choice=2, over=1, **judge), said("vote", choice=0, over=1))
+    assert [one.verdict for one in both] == [Verdict(2, 1, "judge/m"), Verdict(0, 1, "vote")]
+    ranked = replace(example, verdict=Verdict(0, 1, "file"))
+    assert [one.verdict for one in settled(ranked, mine)] == [Verdict(0, 1, "file")]
+
+
+def test_two_judges_who_disagree_make_no_pair() -> None:
+    votes = [said("vote", choice=1 - i, over=i, by=f"judge/{i}", name=f"judge/{i}") for i in (0, 1)]
+    example, reason = settled(answered("a", "b"), *votes)
+    assert (example.verdict, reason) == (None, "contradictory")
+
+
+def test_a_tie_takes_back_what_the_same_judge_said_before() -> None:
+    example = answered("a", "b")
+    vote = said("vote", "2026-01-01", choice=1, over=0, by="judge/m")
+    tie = said("tie", "2026-01-02", choice=0, over=1, by="judge/m")
+    (taken,) = settled(example, vote, tie)
+    assert taken.verdict is None
+    (back,) = settled(example, tie, replace(vote, provenance=(Provenance("f", 1, "2026-01-03"),)))
+    assert back.verdict is not None

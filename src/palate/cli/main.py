@@ -90,6 +90,48 @@ def import_(
 
 
 @app.command()
+def judge(
+    target: Annotated[
+        str, typer.Argument(help="A store, or a file of rows, which gets a store beside it.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The judge's settings as key=value, with dots: kind=llm server.model=NAME"
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", "-j", help="A YAML file, a kind such as number, or module:function."
+        ),
+    ] = None,
+    ask: Annotated[
+        str,
+        typer.Option(
+            help="pairs compares the answers of an interaction, scores rates each; auto: pairs "
+            "for models, scores for rules."
+        ),
+    ] = "auto",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Judge at most so many, then stop.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="Of a file: its format; auto looks at the first rows.")
+    ] = "auto",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Have a judge compare or score the answers of a store; goes on where it stopped."""
+    from palate.cli.judging import run_judge
+
+    def work() -> None:
+        run_judge(target, judge, settings or [], ask=ask, limit=limit, format=format, as_json=json)
+
+    guarded(work, debug)
+
+
+@app.command()
 def capture(
     overrides: Annotated[
         list[str] | None,

@@ -1,8 +1,8 @@
 """Verdicts that contradict each other: the same two answers to a prompt, ranked both ways.
 
 What a person did with the two in mind outweighs what was inferred: a vote, an edit or a file's
-verdict before thumbs, thumbs before a regeneration, that before a score. Of verdicts of equal
-weight the majority counts; as many on each side cancel.
+verdict before thumbs, thumbs before a regeneration, that before a judge's word, and that before a
+score. Of verdicts of equal weight the majority counts; as many on each side cancel.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from palate.curate.rejects import OnReject, reject
-from palate.records import Example
+from palate.records import JUDGE, Example
 
-WEIGHTS = {"thumbs": 2, "regeneration": 1, "score": 0}
-_EXPLICIT = 3
+WEIGHTS = {"thumbs": 3, "regeneration": 2, "score": 0}
+_JUDGED, _EXPLICIT = 1, 4
 
 
 def resolve_conflicts(examples: Sequence[Example], on_reject: OnReject) -> list[Example]:
@@ -50,7 +50,7 @@ def resolve_conflicts(examples: Sequence[Example], on_reject: OnReject) -> list[
 
 
 def _rank(by: str) -> int:
-    return WEIGHTS.get(by, _EXPLICIT)
+    return _JUDGED if by.startswith(JUDGE) else WEIGHTS.get(by, _EXPLICIT)
 
 
 def _weight(examples: Sequence[Example]) -> tuple[int, int]:

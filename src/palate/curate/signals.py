@@ -7,7 +7,8 @@ The rules, where several people speak about one answer:
 - a score is the mean, over one name of scores;
 - an edit makes a pair, the edited answer over the original; the last edit of each person counts;
 - a vote makes a pair; of opposite votes on the same two answers the majority's counts, and as many
-  on each side make none (``contradictory``); a vote that both are bad is a thumb down for each.
+  on each side make none (``contradictory``); a vote that both are bad is a thumb down for each;
+- a judge's vote counts where no person, and no file, ranks the same two answers.
 """
 
 from __future__ import annotations
@@ -162,6 +163,10 @@ def _votes(example: Example, signals: Sequence[Signal], on_reject: OnReject) -> 
     for vote in signals:
         if vote.kind == "vote" and vote.choice is not None and vote.over is not None:
             sides[vote.choice, vote.over].append(vote)
+    ranked = {frozenset(pair) for pair, votes in sides.items() if not all(v.judged for v in votes)}
+    for pair, votes in sides.items():
+        if frozenset(pair) in ranked:
+            sides[pair] = [vote for vote in votes if not vote.judged]
     for (better, worse), votes in sides.items():
         against = len(sides.get((worse, better), ()))
         if len(votes) == against and better < worse:
@@ -191,9 +196,10 @@ def _last_words(signals: Sequence[Signal], count: int) -> list[Signal]:
     last: dict[object, Signal] = {}  # votes on the same two answers are about the same
     for number, signal in enumerate(signals):
         places: set[int | None] = {signal.choice}
-        if signal.kind == "vote":  # that all are bad is about all of them
+        if signal.kind in {"vote", "tie"}:  # that all are bad is about all of them
             places = set(range(count)) if signal.choice is None else {signal.choice, signal.over}
-        about = (signal.by, signal.kind, signal.name, frozenset(places))
+        kind = "vote" if signal.kind == "tie" else signal.kind
+        about = (signal.by, kind, signal.name, frozenset(places))
         key = (number,) if signal.by is None else about
         last.pop(key, None)
         last[key] = signal

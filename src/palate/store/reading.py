@@ -48,6 +48,27 @@ def stored(store: Store) -> Iterator[Stored]:
             yield from _joined(connection, part, sources)
 
 
+def interactions(store: Store) -> list[str]:
+    """The ids of all interactions that are not erased, in the order of `stored`."""
+    collate = "BINARY" if store.is_sqlite else "C"
+    keys = (INTERACTION.c.time.collate(collate), INTERACTION.c.id.collate(collate))
+    query = sa.select(INTERACTION.c.id).where(INTERACTION.c.erased.is_(None))
+    with store.reading() as connection:
+        ordered = query.order_by(keys[0].nulls_last(), keys[1])
+        return list(connection.execute(ordered).scalars())
+
+
+def stored_of(store: Store, keys: Sequence[str]) -> list[Stored]:
+    """Those of some interactions that are not erased by now, in the order of the keys."""
+    query = sa.select(INTERACTION).where(INTERACTION.c.id.in_(keys), INTERACTION.c.erased.is_(None))
+    with store.reading() as connection:
+        sources = dict(connection.execute(sa.select(SOURCE.c.id, SOURCE.c.name)).all())
+        found = {
+            one.id: one for one in _joined(connection, connection.execute(query).all(), sources)
+        }
+    return [found[key] for key in keys if key in found]
+
+
 def waiting_signals(store: Store) -> list[Signal]:
     """The signals whose interaction has not come, with the names by which they ask for it."""
     query = (

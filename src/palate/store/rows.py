@@ -73,7 +73,7 @@ def event_row(signal: Signal, time: str | None = None) -> EventRow:
     """The signal as the values of an event; its own provenance tells the time, if it has one."""
     if signal.provenance:
         time = utc(signal.provenance[0].time)
-    choice = None if signal.kind == "vote" else signal.choice
+    choice = None if signal.kind in {"vote", "tie"} else signal.choice
     slot = f"{choice} {signal.name or ''}"
     return signal.kind, _json(signal.to_dict()), _storable(signal.by), time, slot
 
