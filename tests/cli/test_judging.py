@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.judge.chat_server import ChatServer, chat_server, judge_by, says, status
+from tests.judge.chat_server import ChatServer, Handler, chat_server, judge_by, says, status
 from typer.testing import Result
 
 from palate.cli import filling
@@ -119,6 +122,30 @@ def test_a_judge_that_stops_leaves_what_it_said(
     server.otherwise = judge_by("good")
     facts = json.loads(palate("judge", "pairs.judged.db", *settings, "--json").stdout)
     assert (facts["judged"], facts["known"]) == (2, 4)
+
+
+@pytest.mark.slow
+def test_a_killed_pass_goes_on(palate: Palate, server: ChatServer, home: Path) -> None:
+    """Killed while the server hangs in the second chunk: the first one's verdicts are there."""
+    rows = [row(number, "good", "poor") for number in range(filling.CHUNK + 3)]
+    (home / "many.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    columns = "columns:prompt=q,completion=a,completion=b"
+    hangs, honest = threading.Event(), judge_by("good")
+
+    def hang(handler: Handler) -> None:
+        hangs.set()
+        handler.server.over.wait()
+
+    server.plan = [honest] * (2 * filling.CHUNK)
+    server.otherwise = hang
+    words = ["judge", "many.jsonl", *at(server, concurrency=1), "--format", columns, "--json"]
+    command = [sys.executable, "-m", "palate.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
+        assert hangs.wait(120)
+        one.kill()
+    server.otherwise = honest
+    facts = json.loads(palate(*words).stdout)
+    assert (facts["known"], facts["judged"], facts["items"]) == (filling.CHUNK, 3, len(rows))
 
 
 def test_another_judge_is_asked_anew_and_limits_hold(palate: Palate, server: ChatServer) -> None:

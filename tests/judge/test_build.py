@@ -14,6 +14,7 @@ from tests.judge.worlds import answered, example, question
 
 from palate.judge import build
 from palate.judge.build import build_pair_judge, build_scorer, identity
+from palate.judge.errors import JudgeStopped
 from palate.judge.opinion import Answered, Opinion, Question, Score
 from palate.sections import JudgeConfig, judging
 
@@ -51,6 +52,9 @@ def test_a_text_is_a_rule(tmp_path: Path) -> None:
     assert config.label == "rule:short"
     scores = build_scorer(config).score([answered("yes"), answered("certainly")])
     assert [s.value for s in scores] == [1.0, 0.0]
+    path.write_text("def short(prompt, answer):\n    return 1 / 0\n")
+    with pytest.raises(JudgeStopped, match="failed on an answer: ZeroDivisionError"):
+        build_scorer(config).score([answered("yes")])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,8 @@ class Coin:
         self.closed = False
 
     def compare(self, questions: Sequence[Question]) -> list[Opinion]:
+        if self.says == "raise":
+            raise ConnectionError("away")
         return [Opinion(self.says)] * (1 if self.says == "short" else len(questions))
 
     def close(self) -> None:
@@ -188,6 +194,7 @@ def test_judges_of_other_packages() -> None:
     [
         ({"kind": "coin", "options": {"says": 1.5}}, "P = 1.5: no probability"),
         ({"kind": "coin", "options": {"says": "short"}}, "was asked 2 times and must return"),
+        ({"kind": "coin", "options": {"says": "raise"}}, "'coin' failed: ConnectionError: away"),
         ({"kind": "coin"}, "cannot be made: KeyError: 'says'"),
         ({"kind": "none"}, "is neither a Scorer nor a PairJudge"),
         ({"kind": "gone"}, "cannot be made: ModuleNotFoundError"),

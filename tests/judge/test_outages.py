@@ -63,6 +63,13 @@ def trickle(handler: Handler) -> None:
         handler.wfile.write(b" ")
 
 
+def trickle_head(handler: Handler) -> None:
+    """The same before the first header is whole."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    while not handler.server.over.wait(0.02):
+        handler.wfile.write(b"y")
+
+
 def hang_up(handler: Handler) -> None:
     """Closes the connection without a word."""
     handler.close_connection = True
@@ -83,6 +90,7 @@ MENDED: dict[str, Act] = {
     "529 overloaded": status(529),
     "hangs": hang,
     "trickles": trickle,
+    "trickles headers": trickle_head,
     "hangs up": hang_up,
     "half an answer": lambda h: h.cut(WHOLE[: len(WHOLE) // 2]),
     "whole JSON of half an answer": lambda h: h.cut(WHOLE),
@@ -101,7 +109,7 @@ MENDED: dict[str, Act] = {
 }
 """What is asked again."""
 
-SLOW = {"hangs", "trickles"}
+SLOW = {"hangs", "trickles", "trickles headers"}
 
 KEPT: dict[str, Act] = {
     "400": status(400, "maximum context length is 8192 tokens"),

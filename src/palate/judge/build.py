@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from palate.judge.compare import ByScore
+from palate.judge.errors import JudgeStopped
 from palate.judge.fits import SchemaScorer, load_schema
 from palate.judge.holding import content_of
 from palate.judge.length import LengthScorer
@@ -144,26 +145,34 @@ class Foreign(Closing):
             close()
 
     def _score(self, answers: Sequence[Answered]) -> list[Score]:
-        return cast("list[Score]", self._checked(self._judge.score(answers), answers, Score))
+        return cast("list[Score]", self._checked(self._judge.score, answers, Score))
 
     def _compare(self, questions: Sequence[Question]) -> list[Opinion]:
-        said = cast(
-            "list[Opinion]", self._checked(self._judge.compare(questions), questions, Opinion)
-        )
+        said = cast("list[Opinion]", self._checked(self._judge.compare, questions, Opinion))
         for opinion in said:
             if opinion.first_wins is not None and not 0 <= opinion.first_wins <= 1:
-                raise ValueError(
+                raise JudgeStopped(
                     f"the judge '{self.name}' said P = {opinion.first_wins!r}: no probability"
                 )
         return said
 
-    def _checked(self, said: Sequence[Any], asked: Sequence[Any], kind: type) -> list[Any]:
+    def _checked(
+        self, ask: Callable[[Any], Sequence[Any]], asked: Sequence[Any], kind: type
+    ) -> list[Any]:
+        try:
+            said = list(ask(asked))
+        except JudgeStopped:
+            raise
+        except Exception as error:  # whatever somebody's program raises
+            raise JudgeStopped(
+                f"the judge '{self.name}' failed: {type(error).__name__}: {error}"
+            ) from error
         if len(said) != len(asked) or not all(isinstance(one, kind) for one in said):
-            raise ValueError(
+            raise JudgeStopped(
                 f"the judge '{self.name}' was asked {len(asked)} times and must return as many "
                 f"objects of palate.judge.opinion.{kind.__name__}, in order"
             )
-        return list(said)
+        return said
 
 
 def _foreign(config: JudgeConfig) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from palate.config import nearest
+from palate.judge.errors import JudgeStopped
 from palate.judge.opinion import Answered, Closing, Score
 from palate.records import Message
 
@@ -108,6 +109,9 @@ class RuleScorer(Closing):
         self.name = name or spec
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
-        """One score each, in order; `ValueError` where the rule itself fails."""
-        results = [self._rule(answer.example.prompt, answer.text) for answer in answers]
+        """One score each, in order; `JudgeStopped` where the rule itself fails."""
+        try:
+            results = [self._rule(answer.example.prompt, answer.text) for answer in answers]
+        except ValueError as error:
+            raise JudgeStopped(str(error)) from error
         return [Score(r.score, r.passed, r.failed) for r in results]

@@ -9,9 +9,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from palate.judge.crew import in_threads
 from palate.judge.errors import JudgeStopped
 from palate.judge.limits import Limits, Spent
 from palate.judge.orders import Failed
@@ -76,16 +76,13 @@ class Server:
         """
         if self._stopped.is_set():
             raise JudgeStopped(f"the judge at {self.config.url} is closed")
-        pool = ThreadPoolExecutor(self.config.concurrency, "judge")
-        futures = [pool.submit(self._one, body, read) for body in bodies]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            return [future.result() for future in _raised_first(futures)]
+            return in_threads(
+                lambda place: self._one(bodies[place], read), len(bodies), self.config.concurrency
+            )
         except BaseException:
             self._stopped.set()  # those who wait for their turn give up
             raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, body: Body, read: Callable[[Reply], T]) -> T | Failed:
         key = digest({"url": self.config.url, "body": body})
@@ -158,9 +155,3 @@ class Server:
             self._limits.pause(after)
             return after
         return min(LONGEST_WAIT, FIRST_WAIT * 2.0**attempt) * random.uniform(0.75, 1.25)
-
-
-def _raised_first(futures: Sequence[Future[Any]]) -> list[Future[Any]]:
-    """The futures, if none has raised; else the one that did, alone."""
-    raised = [f for f in futures if f.done() and not f.cancelled() and f.exception() is not None]
-    return raised[:1] or list(futures)

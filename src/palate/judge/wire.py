@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from palate.judge.crew import within
 from palate.judge.errors import JudgeStopped
 from palate.judge.verdicts import TokenLogprob
 from palate.sections import ServerConfig
@@ -96,7 +97,8 @@ class Wire:
         self._client = httpx.Client(
             headers=headers,
             timeout=httpx.Timeout(config.timeout),
-            limits=httpx.Limits(max_connections=config.concurrency),
+            # Not fewer than there are threads: requests that were given up hold theirs.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=config.concurrency),
             follow_redirects=False,
         )
 
@@ -109,19 +111,25 @@ class Wire:
 
         Raises `Again`, `Unusable` or `JudgeStopped`; see the module.
         """
-        url, until = f"{self._config.url}/chat/completions", self._clock() + seconds
         try:
-            with self._client.stream("POST", url, json=dict(body), timeout=seconds) as response:
-                raw = self._read(response, until)
-        except httpx.TimeoutException as error:
+            # httpx limits each read: a server that sends a byte now and then passes all of them.
+            status, headers, raw = within(seconds, lambda: self._exchange(body, seconds))
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise Again(f"no reply within {seconds:g} s") from error
         except httpx.TransportError as error:
             raise Again(self._hidden(_cause(error))) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise Again(f"a reply that cannot be read: {error}") from error
-        if response.status_code != 200:
-            self._refuse(response.status_code, response.headers, raw)
+        if status != 200:
+            self._refuse(status, headers, raw)
         return read_reply(raw)
+
+    def _exchange(
+        self, body: Mapping[str, Any], seconds: float
+    ) -> tuple[int, httpx.Headers, bytes]:
+        url, until = f"{self._config.url}/chat/completions", self._clock() + seconds
+        with self._client.stream("POST", url, json=dict(body), timeout=seconds) as response:
+            return response.status_code, response.headers, self._read(response, until)
 
     def _read(self, response: httpx.Response, until: float) -> bytes:
         parts, size = [], 0
