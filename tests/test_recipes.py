@@ -23,7 +23,7 @@ EVERY = [
     ),
 ]
 # Recipes of a method besides the one that is called after it.
-VARIANTS = {"dpo-full", "dpo-with-nll", "iterative-dpo", "online-sppo", "qlora"}
+VARIANTS = {"constitution", "dpo-full", "dpo-with-nll", "iterative-dpo", "online-sppo", "qlora"}
 # Values that differ from the default on purpose, each with its reason in the recipe.
 OTHER_VALUES = {("dpo-full", "beta"), ("tr-dpo", "tau")}
 

@@ -72,7 +72,7 @@ ROOMS = {
     "generate": Room(FOUNDATION | {"model", "tokens"}),
     "judge": Room(FOUNDATION | {"tokens", "model", "generate"}),
     "resumable": Room({"durable"}, set()),
-    "speak": Room(FOUNDATION | {"generate", "model", "tokens"}, {"pydantic"}),
+    "speak": Room(FOUNDATION | {"generate", "judge", "model", "tokens"}, {"pydantic"}),
     "constitution": Room(FOUNDATION | {"speak", "judge"}, {"yaml", "pydantic"}),
     "redteam": Room(
         FOUNDATION | {"curate", "evaluate", "ingest", "judge", "progress", "speak"},

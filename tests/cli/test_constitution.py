@@ -100,3 +100,74 @@ def test_training_reads_the_demonstrations_for_a_step(
             }
         )
         assert train(config).results["training"]["steps"] == 1
+
+
+def test_a_tiny_model_answers_and_judges_itself(
+    palate: Palate, tiny_model_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    words = ["max_new_tokens=12", "temperature=1.5", "average=2", "least=0"]
+    command = ["constitution", "prefer", prompts, "-m", tiny_model_folder, *words, "--json"]
+    first = palate(*command, "-o", tmp_path / "a.jsonl")
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.stdout)
+    assert found["prompts"] == found["pairs"] + sum(found["left_out"].values()) == 4
+    again = palate(*command, "-o", tmp_path / "b.jsonl")
+    assert again.exit_code == 0
+    for name in ("{}.jsonl", "{}.opinions.jsonl"):
+        one, other = (tmp_path / name.format(letter) for letter in "ab")
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_file_of_two_answers_needs_a_judge_alone(
+    palate: Palate, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Q{n}", "chosen": "yes indeed", "rejected": "no"} for n in range(3)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = ["constitution", "prefer", path, "-o", tmp_path / "a.jsonl"]
+    refused = palate(*command)
+    assert refused.exit_code == 2
+    assert "no judge: set judge.kind" in refused.output
+    rule = palate(*command, "judge.kind=length", "judge.most=5")
+    assert rule.exit_code == 2
+    assert "takes no principle" in rule.output
+    judge = ["judge.kind=local", f"judge.model={tiny_model_folder}", "least=0"]
+    done = palate(*command, *judge, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["prompts"], found["sampled"]) == (3, 0)
+    assert found["pairs"] + sum(found["left_out"].values()) == 3
+
+
+def test_a_server_answers_critiques_and_judges(
+    palate: Palate, prompts: Path, tmp_path: Path
+) -> None:
+    from tests.judge.chat_server import Handler, chat_server, judge_by, says
+
+    def act(handler: Handler) -> None:
+        system = handler.asked["messages"][0]["content"]
+        if system.startswith("You judge"):
+            return judge_by("better")(handler)
+        if system.startswith("You improve"):
+            return says("A better and kinder answer.")(handler)
+        number = handler.asked["seed"] % 1000
+        return says(f"{'better ' * (number % 2)}answer {number}")(handler)
+
+    with chat_server() as server:
+        server.otherwise = act
+        where = ["-m", server.url, "server.model=m"]
+        revised = palate(
+            "constitution", "critique", prompts, *where, "-o", tmp_path / "a.jsonl", "--json"
+        )
+        assert revised.exit_code == 0, revised.output
+        assert json.loads(revised.stdout)["kept"] == 4
+        judge = ["judge.kind=llm", f"judge.server.url={server.url}", "judge.server.model=m"]
+        judged = palate(
+            *("constitution", "prefer", prompts, *where, *judge),
+            *("-o", tmp_path / "b.jsonl", "--json"),
+        )
+        assert judged.exit_code == 0, judged.output
+        assert json.loads(judged.stdout)["pairs"] == 4
+    pairs = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert all("better" in pair["chosen"][0]["content"] for pair in pairs)
+    assert all(pair["strength"] == 1.0 for pair in pairs)

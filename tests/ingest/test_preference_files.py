@@ -1,10 +1,11 @@
 """OpenAI preference files, TRL's data set types, HH-RLHF and LLaMA-Factory."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from palate.ingest import axolotl, llama_factory, openai_preference, trl
+from palate.ingest import axolotl, llama_factory, openai_preference, read_examples, trl
 from palate.records import Message, RecordError
 
 USER = {"role": "user", "content": "Hi"}
@@ -287,3 +288,15 @@ def test_what_comes_with_images_is_not_learned_without_them(read, row):
         blind = {k: empty if k in ("images", "image", "audio") else v for k, v in row.items()}
         if blind != row:
             read.parse(blind)
+
+
+def test_trl_pairs_may_have_a_strength(tmp_path: Path) -> None:
+    pair = {"prompt": "p", "chosen": "yes", "rejected": "no"}
+    path = tmp_path / "a.jsonl"
+    values = [0.75, 1, 0, 1.5, True, "0.7", None]
+    rows = [{**pair, "prompt": f"p{n}", "strength": v} for n, v in enumerate(values)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = list(read_examples(path))
+    assert [e.verdict.strength for e in found if e.verdict] == [0.75, 1.0, *[None] * 5]
+    tags = [e.tags.get("strength") for e in found]
+    assert tags == [None, None, "0", "1.5", "true", "0.7", None]

@@ -22,7 +22,7 @@ constitution_app = typer.Typer(
 )
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="A run's folder, or a model as in a recipe."),
+    typer.Option("--model", "-m", help="A run's folder, a model as in a recipe, or a URL."),
 ]
 Prompts = Annotated[str, typer.Argument(help="A file with prompts; a .txt holds one a line.")]
 Named = Annotated[
@@ -41,7 +41,7 @@ def critique(
         list[str] | None,
         typer.Argument(
             help="key=value: pairs=FILE, only=[privacy], limit, seed, temperature, top_k, "
-            "max_new_tokens, critique_tokens, format"
+            "max_new_tokens, critique_tokens, format, server.model"
         ),
     ] = None,
     *,
@@ -66,7 +66,46 @@ def critique(
         chosen = read_settings(CritiqueSettings, [*(settings or []), f"rounds={rounds}"])
         rules = named(constitution).only(chosen.only)
         asked = prompts_of(prompts, chosen.format, chosen.limit, say)
-        found = _critique(asked, open_speaker(model, say), rules, chosen, Path(out), say)
+        speaker = open_speaker(model, chosen.server, say)
+        found = _critique(asked, speaker, rules, chosen, Path(out), say)
+        if json:
+            typer.echo(jsonlib.dumps(found.to_dict(), ensure_ascii=False))
+
+    guarded(work, debug)
+
+
+@constitution_app.command()
+def prefer(
+    prompts: Annotated[
+        str, typer.Argument(help="A file with prompts, or with two answers to each of them.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value: judge.kind=llm, average=3, least=0.05, only=[privacy], limit, seed, "
+            "temperature, top_k, max_new_tokens, format, server.model"
+        ),
+    ] = None,
+    *,
+    out: Out,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Answers prompts that lack answers; judges, unless judge is set."
+        ),
+    ] = None,
+    constitution: Named = "default",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two answers under a drawn principle, in both orders: pairs with their strength."""
+
+    def work() -> None:
+        from pathlib import Path
+
+        from palate.cli.preferring import run_prefer
+
+        found = run_prefer(prompts, settings or [], model, named(constitution), Path(out))
         if json:
             typer.echo(jsonlib.dumps(found.to_dict(), ensure_ascii=False))
 

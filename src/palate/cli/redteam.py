@@ -56,7 +56,7 @@ def run_redteam(
     try:
         with open_decider(settings) as decider:
             summary = measure(
-                open_speaker(model, say),
+                open_speaker(model, settings.server, say),
                 decider,
                 settings,
                 folder,

@@ -11,12 +11,23 @@ from palate.config import ConfigError, RunConfig
 from palate.progress import Reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from palate.records import Example, Reject
     from palate.speak.speaker import Speaker
 
 
-def open_speaker(model: str, say: Reporter) -> Speaker:
-    """What `model` names, ready to be asked; raises `ValueError` with the cure."""
+def open_speaker(model: str, server: Mapping[str, Any], say: Reporter) -> Speaker:
+    """What `model` names, ready to be asked; raises `ValueError` with the cure.
+
+    A URL is an OpenAI-compatible server, `server` what else is to be known of it.
+    """
+    if model.startswith(("http://", "https://")):
+        from palate.speak.remote import open_remote
+
+        return open_remote(model, server)
+    if server:
+        raise ConfigError(f"server.{next(iter(server))} is for a model behind a URL")
     place, template, trust = place_of(model)
     say.note(f"loading {place} …")
     from palate.speak.local import open_local

@@ -4,12 +4,14 @@ Pairs `{prompt, chosen, rejected}`, pairs with an implicit prompt `{chosen, reje
 `{prompt, completion, label}`, and demonstrations `{prompt, completion}` or `{messages}`. A text
 prompt becomes one user message and a text answer one assistant message; HH-RLHF transcripts
 become turns. Answers given as messages may repeat the prompt. A system prompt may stand in
-`system`, as Axolotl writes it beside a text prompt.
+`system`, as Axolotl writes it beside a text prompt. `strength` beside a pair, over 0 and at most 1,
+says how surely the chosen answer is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from palate.ingest.feedback import refuse_thumbs
@@ -62,7 +64,7 @@ def parse(row: dict[str, Any]) -> list[Example]:
     tags = column_tags(row, _KNOWN)
     has = {name for name, value in row.items() if value is not None}
     if has & {"chosen", "rejected"}:
-        return [pair(*_pair_turns(row), tools=tools, tags=tags)]
+        return [_with_strength(pair(*_pair_turns(row), tools=tools, tags=tags), row)]
     if "completion" in has:
         prompt = _prompt(row)
         answer = _without_prompt(parse_answer(row["completion"], "completion"), prompt)
@@ -78,6 +80,16 @@ def parse(row: dict[str, Any]) -> list[Example]:
     refuse_thumbs(row)
     turns = parse_messages(need(row, "messages"), "messages")
     return [single(*split_demonstration(turns), tools=tools, tags=tags)]
+
+
+def _with_strength(made: Example, row: dict[str, Any]) -> Example:
+    """The pair with the strength that the row gives it; another value is a tag like any other."""
+    value = row.get("strength")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        return made
+    assert made.verdict is not None
+    tags = {name: tag for name, tag in made.tags.items() if name != "strength"}
+    return replace(made, verdict=replace(made.verdict, strength=float(value)), tags=tags)
 
 
 def _pair_turns(
@@ -141,5 +153,5 @@ FORMAT = Format(
     parse,
     time_in,
     user=user_in,
-    signals="pairs; thumbs (`label`)",
+    signals="pairs, with their `strength`; thumbs (`label`)",
 )

@@ -68,23 +68,28 @@ class Server:
         }
         return {name: value for name, value in body.items() if value is not None}
 
-    def ask(self, bodies: Sequence[Body], read: Callable[[Reply], T]) -> list[T | Failed]:
+    def ask(
+        self, bodies: Sequence[Body], read: Callable[[Reply], T], *, whole: bool = True
+    ) -> list[T | Failed]:
         """What `read` makes of each reply, in order, or why there is none.
 
-        `read` raises `NoVerdict` for a reply that says nothing, which is a failure and not kept
+        A reply that was cut off or refused is a failure, unless it need not be `whole`. `read`
+        raises `NoVerdict` for a reply that says nothing, which is a failure and not kept
         in the cache. Raises `JudgeStopped` when the server or a limit allows no more.
         """
         if self._stopped.is_set():
             raise JudgeStopped(f"the judge at {self.config.url} is closed")
         try:
             return in_threads(
-                lambda place: self._one(bodies[place], read), len(bodies), self.config.concurrency
+                lambda place: self._one(bodies[place], read, whole),
+                len(bodies),
+                self.config.concurrency,
             )
         except BaseException:
             self._stopped.set()  # those who wait for their turn give up
             raise
 
-    def _one(self, body: Body, read: Callable[[Reply], T]) -> T | Failed:
+    def _one(self, body: Body, read: Callable[[Reply], T], whole: bool) -> T | Failed:
         key = digest({"url": self.config.url, "body": body})
         kept = self._replies.get(key) if self._replies is not None else None
         if kept is not None:
@@ -93,7 +98,7 @@ class Server:
         reply: Reply | None = None
         try:
             reply = self._with_retries(body)
-            if reply.problem is not None:
+            if whole and reply.problem is not None:
                 raise NoVerdict(reply.problem)
             found = read(reply)
         except (Unusable, Again, NoVerdict) as error:

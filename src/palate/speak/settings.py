@@ -21,6 +21,7 @@ class AskSettings(Section):
     max_new_tokens: int = Field(128, ge=1)
     seed: int = Field(0, ge=0)
     limit: int | None = Field(None, ge=1)
+    server: dict[str, Any] = Field({}, description="Of a model behind a URL: `model`, `key_env`, …")
 
     @property
     def manner(self) -> Manner:
