@@ -46,3 +46,10 @@ def test_scores_as_log_odds() -> None:
     )
     # 1 / (1 + 1/e) = e / (e + 1) = 0.731058578630005 (Abramowitz and Stegun's e).
     assert [o.first_wins for o in opinions] == [0.5, pytest.approx(0.731058578630005), 0.0, 1.0]
+
+
+def test_nearly_even_odds_tie_where_that_is_wanted() -> None:
+    # σ(0.4) = 0.5987 and σ(0.5) = 0.6225, to four places.
+    judge = ByScore(Says(), bradley_terry=True, tie=0.1)
+    opinions = judge.compare([question("0.4", "0"), question("0", "0.4"), question("0.5", "0")])
+    assert [o.first_wins for o in opinions] == [0.5, 0.5, pytest.approx(0.6225, abs=5e-5)]

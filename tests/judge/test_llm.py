@@ -71,6 +71,14 @@ def test_soft_verdicts_are_averaged_over_the_orders(server: ChatServer) -> None:
     assert server.requests[0]["top_logprobs"] == 20
 
 
+def test_a_mean_close_to_a_half_ties_where_that_is_wanted(server: ChatServer) -> None:
+    server.plan = [soft(0.6, 0.2), soft(0.3, 0.3, "B")] * 2
+    for tie, expected in ((0.12, 0.625), (0.13, 0.5)):
+        with build_pair_judge(config(server, {"tie": tie})) as judge:
+            (opinion,) = judge.compare([GOOD_FIRST])
+        assert opinion.first_wins == pytest.approx(expected)
+
+
 def test_log_probs_are_not_asked_for_or_read_when_hard(server: ChatServer) -> None:
     server.plan = [soft(0.6, 0.2), soft(0.2, 0.6, "B")]
     with build_pair_judge(config(server, {"soft": False})) as judge:

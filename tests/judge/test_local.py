@@ -78,6 +78,11 @@ def test_turned_round_it_says_the_opposite(judge: LocalJudge) -> None:
     assert equal.first_wins == pytest.approx(0.5, abs=1e-6)
 
 
+def test_what_is_close_to_a_half_ties_where_that_is_wanted(model: Path, judge: LocalJudge) -> None:
+    (opinion,) = LocalJudge(config(model, tie=0.499), judge._held).compare([question("x y", "z")])
+    assert opinion.first_wins == 0.5
+
+
 def test_a_rating_is_the_mean_digit(model: Path, judge: LocalJudge) -> None:
     asked = answered("We look into it.")
     chances = next_token(model, rating(asked).messages)[ids_of("123456789")]

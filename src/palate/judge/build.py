@@ -90,7 +90,7 @@ def build_pair_judge(config: JudgeConfig) -> OpenPairJudge:
     """
     if config.kind in _SINGLE:
         scorer = _SINGLE[config.kind](config)
-        return ByScore(scorer, bradley_terry=config.kind == "reward")
+        return ByScore(scorer, bradley_terry=config.kind == "reward", tie=config.tie)
     if config.kind in _BOTH:
         return _BOTH[config.kind](config)
     judge = _foreign(config)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from palate.judge.opinion import Answered, Closing, Opinion, Question, Score, Scorer
+from palate.judge.opinion import Answered, Closing, Opinion, Question, Score, Scorer, settled
 
 
 class ByScore(Closing):
     """The answer with the higher score wins; equal scores are a tie, and a failure stays one.
 
     With `bradley_terry` the scores are log-odds, and P(first is better) = σ(s₁ − s₂) (Bradley and
-    Terry 1952, Biometrika 39:324): what a reward model is trained on.
+    Terry 1952, Biometrika 39:324): what a reward model is trained on. Within `tie` of ½ it is ½.
     """
 
-    def __init__(self, scorer: Scorer, *, bradley_terry: bool = False) -> None:
+    def __init__(self, scorer: Scorer, *, bradley_terry: bool = False, tie: float = 0.0) -> None:
         self.name, self.scorer, self.bradley_terry = scorer.name, scorer, bradley_terry
+        self.tie = tie
 
     def close(self) -> None:
         """Close the judge of single answers, if it can be closed."""
@@ -45,7 +46,7 @@ class ByScore(Closing):
             wins = 1 / (1 + math.exp(-ahead)) if ahead > -700 else 0.0
         else:
             wins = 0.5 if ahead == 0 else float(ahead > 0)
-        return Opinion(wins, _raw(first, second))
+        return Opinion(settled(wins, self.tie), _raw(first, second))
 
 
 def _raw(first: Score, second: Score) -> tuple[str, ...]:

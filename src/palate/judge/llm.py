@@ -56,7 +56,10 @@ class LlmJudge(Closing):
             for swapped in (False, True)
         ]
         told = self._ask(asked)
-        return [both_orders(one, other) for one, other in zip(told[::2], told[1::2], strict=True)]
+        return [
+            both_orders(one, other, self._config.tie)
+            for one, other in zip(told[::2], told[1::2], strict=True)
+        ]
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """One score in [0, 1] each, in order; raises `JudgeStopped` when no more may be asked."""

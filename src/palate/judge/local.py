@@ -46,7 +46,10 @@ class LocalJudge(Closing):
             for swapped in (False, True)
         ]
         told = self._ask(asked)
-        return [both_orders(one, other) for one, other in zip(told[::2], told[1::2], strict=True)]
+        return [
+            both_orders(one, other, self._config.tie)
+            for one, other in zip(told[::2], told[1::2], strict=True)
+        ]
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """One score in [0, 1] each, in order: the mean rating."""

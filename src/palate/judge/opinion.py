@@ -58,6 +58,11 @@ class Opinion:
     failure: str | None = None
 
 
+def settled(first_wins: float, tie: float) -> float:
+    """½ for what is within `tie` of it, else the probability itself."""
+    return 0.5 if abs(first_wins - 0.5) <= tie else first_wins
+
+
 class Scorer(Protocol):
     """Gives every answer a number."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate.judge.opinion import Opinion, Score
+from palate.judge.opinion import Opinion, Score, settled
 from palate.judge.prompts import LEAST, LETTERS, MOST
 
 Told = tuple[dict[str, float], str]
@@ -25,8 +25,11 @@ class Failed:
     raw: str | None = None
 
 
-def both_orders(straight: Told | Failed, swapped: Told | Failed) -> Opinion:
-    """The mean of both orders: in the swapped one the first answer stands second, as B."""
+def both_orders(straight: Told | Failed, swapped: Told | Failed, tie: float = 0.0) -> Opinion:
+    """The mean of both orders: in the swapped one the first answer stands second, as B.
+
+    Within `tie` of ½ it is ½.
+    """
     raw = tuple(
         text
         for told in (straight, swapped)
@@ -37,7 +40,7 @@ def both_orders(straight: Told | Failed, swapped: Told | Failed) -> Opinion:
             return Opinion(None, raw, told.why)
     assert not isinstance(straight, Failed)
     assert not isinstance(swapped, Failed)
-    return Opinion((straight[0][LETTERS[0]] + swapped[0][LETTERS[1]]) / 2, raw)
+    return Opinion(settled((straight[0][LETTERS[0]] + swapped[0][LETTERS[1]]) / 2, tie), raw)
 
 
 def as_score(told: Told | Failed) -> Score:

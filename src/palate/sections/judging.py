@@ -20,9 +20,9 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "schema": (("json_schema",), ()),
     "length": ((), ("least", "most")),
     "number": ((), ("answer_from",)),
-    "reward": (("model",), ("device",)),
-    "llm": (("server",), ("rubric", "reply", "soft")),
-    "local": (("model",), ("rubric", "device")),
+    "reward": (("model",), ("device", "tie")),
+    "llm": (("server",), ("rubric", "reply", "soft", "tie")),
+    "local": (("model",), ("rubric", "device", "tie")),
 }
 """Of each kind of ours: the fields that it needs, and those that it may have beside `name`."""
 
@@ -86,6 +86,13 @@ class JudgeConfig(Section):
         True,
         description="`llm`: take the probabilities of the verdict's letters where the server tells "
         "them (`top_logprobs`), and the letter alone where it does not.",
+    )
+    tie: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="`reward`, `llm`, `local`: two answers tie where P(the first is better) is so "
+        "close to ½, as a small model's often is; 0: only at ½.",
     )
     options: dict[str, Any] = Field(
         {}, description="Settings of a judge that another package brings; its own to check."
