@@ -12,6 +12,7 @@ import typer
 from palate.cli.constitution import constitution_app
 from palate.cli.data import data_app
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
+from palate.cli.safety import guard_app
 
 app = typer.Typer(
     name="palate",
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(constitution_app, name="constitution")
+app.add_typer(guard_app, name="guard")
 
 
 @app.command()
