@@ -16,12 +16,12 @@ from palate.guard.metrics import Floats
 from palate.guard.settings import Reading
 from palate.model.fused import fuse, suits
 from palate.model.load import quiet_transformers, to_compute
+from palate.model.place import pick_device
 from palate.model.policy import Policy, silence_dropout
 from palate.records import Example
 from palate.tokens.render import Rendered, Renderer
 from palate.tokens.sampler import cut
 from palate.tokens.tree import build_forest
-from palate.train.setup import pick_device
 
 TOKENS = 4096
 """Of one forward pass; a row that is longer has one of its own."""
