@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from tests.losses.answers import samples, scored
 from tests.losses.sides import compute, context_of, leaf, losses, paired, side
 
 from palate.losses.batch import Context, LossOutput, Pairs
@@ -186,3 +187,61 @@ def test_names_that_begin_alike_keep_their_values_apart() -> None:
     batch = paired(A, B)
     method.loss(batch, params, context_of(method, params, batch))
     assert seen == {"beta": {"mean", "spread"}, "beta-dpo": {"mean", "spread"}}
+
+
+@pytest.mark.parametrize("other", ["rloo", "ppo", "reinforce++"])
+def test_two_ways_to_give_credit_are_refused(other: str) -> None:
+    names = ["grpo", other]
+    with pytest.raises(ValueError, match=r"grpo and .* cannot be summed: (each gives|their heads)"):
+        find([{"name": name} for name in names], sampled=True)
+
+
+@pytest.mark.parametrize(
+    "names", [["online-dpo", "spin"], ["online-dpo", "xpo"], ["sppo", "online-dpo"]]
+)
+def test_two_ways_to_sample_are_refused(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="cannot be summed: they sample in different ways"):
+        find([{"name": name} for name in names], sampled=True)
+
+
+def test_a_term_of_pairs_goes_beside_one_that_samples() -> None:
+    method, params = find([{"name": "xpo"}, {"name": "nll", "weight": 2}], sampled=True)
+    assert method.online == METHODS["xpo"].online
+    told = {"reference_chosen": torch.zeros(3)}
+    batch = Pairs(side(A), side(B), told)
+    out = method.loss(batch, params, Context())
+    expected = compute("xpo", batch).loss_B + 2 * compute("nll", batch).loss_B
+    assert out.loss_B.tolist() == pytest.approx(expected.tolist())
+
+
+def test_credit_with_a_weight_reads_its_own_parameters() -> None:
+    # R = (1 − ½·2, 0 − ½·0) = (0, 0) with β = ½; a weight multiplies the loss, and only that
+    known = scored([1.0, 0.0], [0, 0], ratio=[2.0, 0.0])
+    method, params = find([{"name": "rloo", "beta": 0.5, "weight": 3}], sampled=True)
+    assert method.credit is not None
+    assert method.credit(known, params, {}).advantage_N.tolist() == [0.0, 0.0]
+    batch = samples([-1.0, -2.0], [1.0, 1.0], [4.0, -4.0])
+    assert method.loss(batch, params, Context()).loss_B.tolist() == [-12.0, 12.0]
+
+
+def test_a_weighted_term_keeps_its_state_its_mixture_and_its_reference() -> None:
+    method, params = find([{"name": "ppo", "beta": 0.3, "weight": 2}], sampled=True)
+    assert method.credit_state is not None
+    assert method.credit_state(params)["beta"].item() == 0.3
+    assert method.head == "value"
+    method, params = find([{"name": "nash-md", "mixture": 0.4, "weight": 2}], sampled=True)
+    assert method.online is not None
+    assert method.online.mixture is not None
+    assert method.online.mixture(params) == 0.4
+    for beta in (0.0, 0.1):
+        method, _ = find([{"name": "grpo", "beta": beta, "weight": 2}], sampled=True)
+        assert method.reference is (beta > 0)
+
+
+def test_a_name_with_signs_makes_a_field() -> None:
+    method, params = find([{"name": "reinforce++", "gamma": 0.5, "weight": 2}], sampled=True)
+    assert asdict(params)["reinforce__"]["gamma"] == 0.5
+    assert method.credit is not None
+    # to go: ½·2, 2; deviations ∓½ over √½
+    found = method.credit(scored([2.0], [0], [2]), params, {}).advantage_N.tolist()
+    assert found == pytest.approx([-(0.5**0.5), 0.5**0.5], abs=1e-7)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import re
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from tests.losses.sides import compute, losses, side
 
 from palate.losses.batch import Labelled, Pairs
 from palate.losses.dpo import DPO
-from palate.losses.method import Method
+from palate.losses.method import Method, Online
 from palate.losses.params import param
-from palate.losses.registry import METHODS, find, lookup, plugins, register
+from palate.losses.registry import METHODS, find, lookup, method_of, plugins, register
 
 
 def test_a_method_and_its_parameters() -> None:
@@ -184,3 +185,85 @@ def test_losses_of_each_answer_are_not(name: str) -> None:
 def test_the_first_loss_at_other_parameters(given: Any, expected: float | None) -> None:
     method, params = find(given)
     assert method.first_loss(params) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.online and m.online.always])
+def test_what_samples_for_itself_is_refused_without_a_rollout(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(name)} learns from answers that it samples"):
+        find({"name": name})
+    method, params = find({"name": name}, sampled=True)
+    assert method.online == METHODS[name].online
+    assert isinstance(params, METHODS[name].params)
+
+
+def test_the_section_that_is_missing_names_a_judge_where_one_is_needed() -> None:
+    with pytest.raises(ValueError, match=r"`rollout: \{judge: …, prompts: 8\}` to the recipe$"):
+        find({"name": "grpo"})
+    with pytest.raises(ValueError, match=r"`rollout: \{prompts: 8\}` to the recipe$"):
+        find({"name": "spin"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "kto"}, "kto does not learn from samples of its own: leave `rollout` out"),
+        ({"name": "classifier"}, "classifier does not learn from samples of its own"),
+        ({"name": "pretrain"}, "pretrain does not learn from samples of its own"),
+        ({"name": "reward"}, "reward trains no model that writes: leave `rollout` out"),
+        ({"name": "tdpo"}, "tdpo cannot learn from .* yet: it reads the reference's whole"),
+        ({"name": "tr-dpo"}, "tr-dpo cannot learn from .* yet: its reference moves; take dpo"),
+        # nor as a term beside one that can
+        ([{"name": "online-dpo"}, {"name": "tdpo"}], r"online-dpo\+tdpo cannot learn from"),
+        ([{"name": "sppo"}, {"name": "tr-dpo"}], r"sppo\+tr-dpo cannot learn from"),
+    ],
+)
+def test_what_cannot_learn_from_its_own_samples_is_refused_with_a_rollout(
+    given: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}") as raised:
+        find(given, sampled=True)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_method_of_pairs_draws_them_where_there_is_a_rollout() -> None:
+    assert find({"name": "ipo"})[0].online is None
+    assert find({"name": "ipo"}, sampled=True)[0].online == Online(least=2)
+    assert find({"name": "sft"}, sampled=True)[0].online == Online(least=2), "the best of n"
+
+
+def test_told_win_rates_leave_sppo_without_a_constant_start() -> None:
+    method, params = find({"name": "sppo"}, sampled=True)
+    assert method.online is not None
+    assert (method.online.judge, method.online.always) == ("preference", True)
+    assert method.first_loss(params) is None
+    given, params = find({"name": "sppo"})
+    assert given.online is None
+    assert given.first_loss(params) == 50.0
+
+
+TIED = ("grpo", "dapo", "dr-grpo", "gspo", "rloo", "reinforce++", "spo")
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_without_a_tie_there_is_no_reference(name: str) -> None:
+    for beta, needed in ((0.0, False), (0.1, True)):
+        method, _ = find({"name": name, "beta": beta}, sampled=True)
+        assert method.reference is needed
+        assert method.reference_if is None, "decided"
+
+
+@pytest.mark.parametrize("name", ["ppo", "nash-md"])
+def test_a_tie_that_cannot_be_0_keeps_its_reference(name: str) -> None:
+    assert find({"name": name}, sampled=True)[0].reference
+    with pytest.raises(ValueError, match=r"must be above 0\.0"):
+        find({"name": name, "beta": 0.0}, sampled=True)
+
+
+def test_a_recipe_decides_by_its_rollout() -> None:
+    @dataclass(frozen=True)
+    class Plain:
+        method: dict[str, Any]
+        rollout: object | None = None
+
+    assert method_of(Plain({"name": "dpo"}))[0].online is None
+    assert method_of(Plain({"name": "dpo"}, object()))[0].online == Online(least=2)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.losses.sides import compute, gradients, leaf, losses, paired
+from tests.losses.sides import compute, gradients, leaf, losses, paired, wide
 
 from palate.losses.registry import METHODS, find
 
@@ -39,3 +41,21 @@ def test_rewards_are_in_units_of_win_rates() -> None:
 def test_ranges(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         find({"name": "sppo", **given})
+
+
+def test_a_judge_s_win_rates_are_the_targets() -> None:
+    # η = 4: (a − 4(P_w − ½))² + (b − 4(P_l − ½))², a = 3, b = 1
+    told = {"wins_chosen": wide([0.75, 1.0]), "wins_rejected": wide([0.5, 0.25])}
+    batch = replace(paired([3.0, 3.0], [1.0, 1.0]), told=told)
+    # (3 − 1)² + (1 − 0)²; (3 − 2)² + (1 + 1)²
+    assert compute("sppo", batch, eta=4.0).loss_B.tolist() == [5.0, 5.0]
+    # and the parameter is for pairs that nobody told of
+    assert compute("sppo", batch, eta=4.0, win_rate=0.9).loss_B.tolist() == [5.0, 5.0]
+
+
+def test_a_told_rate_above_one_half_pushes_both_answers_up() -> None:
+    # of many answers the worse of two may win more than half of its games: 2(0 − 4 · ¼)
+    told = {"wins_chosen": wide([1.0]), "wins_rejected": wide([0.75])}
+    a, b = leaf([0.0]), leaf([0.0])
+    batch = replace(paired(a, b), told=told)
+    assert gradients(compute("sppo", batch, eta=4.0), a, b) == [[-4.0], [-2.0]]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from palate.losses.batch import Context, LossOutput, State
-from palate.losses.method import Counts, Method, StepStatistic
+from palate.losses.method import Counts, Method, Online, StepStatistic
 
 _BETWEEN = "/"
 
@@ -61,7 +61,7 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
         if len(known) < len(initial)
         else sum(t.weight * v for t, v in zip(terms, known, strict=True)),
         sums=tuple(dict.fromkeys(name for term in terms for name in term.method.sums)),
-        online=next((term.method.online for term in terms if term.method.online), None),
+        online=_online(terms),
         moving=(lambda params: moving[0].method.moving(_of(params, moving[0])))  # type: ignore[misc]
         if moving
         else None,
@@ -70,6 +70,9 @@ def combine(terms: Sequence[Term]) -> tuple[Method, Any]:
         initial_state=_initial_state(terms),
         advance=_advance(terms),
         resolve=_resolve(terms),
+        reference_if=_reference_if(terms),
+        credit=_credit(terms),
+        credit_state=_credit_state(terms),
     )
     return method, method.params(**{_field(t): t.params for t in terms})
 
@@ -86,7 +89,7 @@ def _check_addable(one: Method, other: Method) -> None:
                 f"{one.name} and {other.name} cannot be summed: {what} differ ({ours}, {theirs})"
                 + ("; for pairs there is nll" if other.name == "sft" else "")
             )
-
+    # Of one data shape both give credit or neither does.
     if one.credit is not None:
         raise ValueError(
             f"{one.name} and {other.name} cannot be summed: each gives credit in its own way"
@@ -114,6 +117,42 @@ def _field(term: Term) -> str:
 
 def _of(params: Any, term: Term) -> Any:
     return getattr(params, _field(term))
+
+
+def _online(terms: Sequence[Term]) -> Online | None:
+    having = [term for term in terms if term.method.online]
+    if not having:
+        return None
+    online = having[0].method.online
+    assert online is not None
+    mixture = online.mixture
+    if mixture is None:
+        return online
+    return replace(online, mixture=lambda params: mixture(_of(params, having[0])))
+
+
+def _reference_if(terms: Sequence[Term]) -> Any:
+    if not any(term.method.reference_if for term in terms):
+        return None
+
+    def needed(params: Any, term: Term) -> bool:
+        depends = term.method.reference_if
+        return term.method.reference if depends is None else depends(_of(params, term))
+
+    return lambda params: any(needed(params, term) for term in terms)
+
+
+def _credit(terms: Sequence[Term]) -> Any:
+    """The credit of the one term that gives it: a single one, with a weight."""
+    own = terms[0].method.credit
+    if own is None:
+        return None
+    return lambda scored, params, state: own(scored, _of(params, terms[0]), state)
+
+
+def _credit_state(terms: Sequence[Term]) -> Any:
+    own = terms[0].method.credit_state
+    return None if own is None else lambda params: own(_of(params, terms[0]))
 
 
 def _params_type(terms: Sequence[Term]) -> type:

@@ -110,15 +110,17 @@ def gae_N(rewards_N: Tensor, values_N: Tensor, lengths: Tensor, gamma: float, la
     A_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γV_{t+1} − V_t, and V = 0 after an answer's end.
     """
     advantage_N = torch.empty_like(rewards_N)
-    start = 0
-    for length in lengths.long().tolist():
-        carried = rewards_N.new_zeros(())
-        following = rewards_N.new_zeros(())
-        for at in range(start + length - 1, start - 1, -1):
-            delta = rewards_N[at] + gamma * following - values_N[at]
-            carried = delta + gamma * lam * carried
-            advantage_N[at], following = carried, values_N[at]
-        start += length
+    ends_B = torch.cumsum(lengths, 0)
+    carried_B = rewards_N.new_zeros(len(lengths))
+    following_B = rewards_N.new_zeros(len(lengths))
+    # From the last tokens backwards, all answers at once: a rollout has some 100 000 tokens.
+    for back in range(1, int(lengths.max()) + 1):
+        going = lengths >= back
+        at = (ends_B - back)[going].long()
+        delta = rewards_N[at] + gamma * following_B[going] - values_N[at]
+        carried_B[going] = delta + gamma * lam * carried_B[going]
+        following_B[going] = values_N[at]
+        advantage_N[at] = carried_B[going]
     return advantage_N
 
 

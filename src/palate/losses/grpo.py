@@ -20,6 +20,7 @@ from palate.losses.policy_gradient import (
     importance_N,
     k3_N,
     kl_param,
+    ratio_of,
     sample_metrics,
     surrogate_N,
 )
@@ -88,7 +89,7 @@ def group_centred(scored: Scored, params: object, state: State) -> Credit:
 
 def _token_terms(batch: Samples, params: GRPO | DAPO | DrGRPO) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate and the KL term of each token, [N], and the metrics."""
-    ratio_N = (batch.logp_N - batch.old_N).exp()
+    ratio_N = ratio_of(batch.logp_N - batch.old_N)
     low, high = params.clip_low, params.clip_high
     term_N = surrogate_N(ratio_N, batch.advantage_N, low, high)
     term_N = importance_N(batch, params.importance_cap) * term_N
@@ -119,7 +120,7 @@ def dr_grpo(batch: Samples, params: DrGRPO, context: Context) -> LossOutput:
 
 def gspo(batch: Samples, params: GSPO, context: Context) -> LossOutput:
     """The clipped surrogate of s = exp(mean_t log π/π_old), one ratio for an answer."""
-    ratio_B = batch.means_B(batch.logp_N - batch.old_N).exp()
+    ratio_B = ratio_of(batch.means_B(batch.logp_N - batch.old_N))
     low, high = params.clip_low, params.clip_high
     advantage_B = batch.advantage_B
     loss_B = surrogate_N(ratio_B, advantage_B, low, high)

@@ -10,6 +10,8 @@ from torch import Tensor
 from palate.losses.params import param
 from palate.losses.samples import Samples
 
+_FAR = 30.0  # nats
+
 
 def clip_param(default: float, side: str) -> Any:
     """ε of one side of the clipped ratio."""
@@ -31,6 +33,15 @@ def kl_param(default: float, where: str) -> Any:
     return param(
         default, f"Strength of the tie to the reference, {where}; 0: no reference.", at_least=0.0
     )
+
+
+def ratio_of(log_ratio: Tensor) -> Tensor:
+    """π/π_old from its logarithm, up to e^30; beyond there is no gradient.
+
+    Without an end an answer that ran far away makes the loss infinite, or, where its advantage is
+    0, no number at all.
+    """
+    return log_ratio.clamp(max=_FAR).exp()
 
 
 def surrogate_N(ratio_N: Tensor, advantage_N: Tensor, low: float, high: float) -> Tensor:
@@ -60,18 +71,20 @@ def k3_N(logp_N: Tensor, ref_N: Tensor) -> Tensor:
     """e^d − d − 1 with d = log π_ref − log π: ≥ 0, and on samples of π the mean is KL(π ‖ π_ref).
 
     (Schulman 2020, "Approximating KL divergence".) Only its value is unbiased: of the gradient,
-    which flows through the sample's log-prob alone, the mean is that of KL(π_ref ‖ π).
+    which flows through the sample's log-prob alone, the mean is that of KL(π_ref ‖ π). From
+    d = 30 on it stays what it is, without a gradient.
     """
-    d_N = ref_N - logp_N
+    d_N = (ref_N - logp_N).clamp(max=_FAR)
     return torch.expm1(d_N) - d_N
 
 
 def summed_surrogate_B(batch: Samples, clip: float, cap: float) -> Tensor:
     """The clipped surrogate of whole answers: ρ = π(y)/π_old(y), A the answer's.
 
-    At π = π_old its gradient is −A ∇log π(y): REINFORCE.
+    At π = π_old its gradient is −A ∇log π(y): REINFORCE. What corrects for the sampler is the
+    mean of the tokens' weights: their product would be at its cap for most long answers.
     """
-    ratio_B = batch.sums_B(batch.logp_N - batch.old_N).exp()
+    ratio_B = ratio_of(batch.sums_B(batch.logp_N - batch.old_N))
     weight_B = batch.means_B(importance_N(batch, cap))
     return weight_B * surrogate_N(ratio_B, batch.advantage_B, clip, clip)
 

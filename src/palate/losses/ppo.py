@@ -20,6 +20,7 @@ from palate.losses.policy_gradient import (
     clip_param,
     clip_share_N,
     importance_N,
+    ratio_of,
     sample_metrics,
     surrogate_N,
 )
@@ -91,7 +92,7 @@ def ppo(batch: Samples, params: PPO, context: Context) -> LossOutput:
     assert value_N is not None, "the method declared a value head"
     assert old_value_N is not None, "credit was given with values"
     assert return_N is not None, "credit gave returns"
-    ratio_N = (batch.logp_N - batch.old_N).exp()
+    ratio_N = ratio_of(batch.logp_N - batch.old_N)
     policy_N = surrogate_N(ratio_N, batch.advantage_N, params.clip, params.clip)
     policy_N = importance_N(batch, params.importance_cap) * policy_N
     clipped_N = old_value_N + (value_N - old_value_N).clamp(-params.value_clip, params.value_clip)

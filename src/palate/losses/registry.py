@@ -183,26 +183,26 @@ def method_of(recipe: Recipe) -> tuple[Method, Any]:
 
 def _sampling(method: Method) -> Method:
     """The method on samples of its own: pairs, or the best as a demonstration."""
-    if method.online is not None:
-        # Win rates that a judge tells are no constants, and so the first loss is none.
-        online = replace(method.online, always=True)
-        if method.online.always:
-            return method
-        return replace(method, online=online, initial_loss=None, initial=None)
-    if method.shape not in {"pair", "demonstration"}:
+    if method.online is None and method.shape not in {"pair", "demonstration"}:
         raise ValueError(
             f"{method.name} does not learn from samples of its own: leave `rollout` out, or take a "
             "method of pairs (online-dpo), of demonstrations (rejection-sampling) or of samples "
             "(grpo)"
         )
-    if method.head != "own":
+    if method.head == "scalar":
         raise ValueError(f"{method.name} trains no model that writes: leave `rollout` out")
     if method.live_only or method.mismatched:
         raise ValueError(
             f"{method.name} cannot learn from samples of its own yet: "
             f"{method.live_only or 'it pairs prompts with answers to others'}; take dpo or ipo"
         )
-    return replace(method, online=Online(least=2))
+    if method.online is None:
+        return replace(method, online=Online(least=2))
+    if method.online.always:
+        return method
+    # Win rates that a judge tells are no constants, and so the first loss is none.
+    online = replace(method.online, always=True)
+    return replace(method, online=online, initial_loss=None, initial=None)
 
 
 def _given(method: Method) -> Method:

@@ -14,6 +14,7 @@ from palate.losses.policy_gradient import (
     clip_share_N,
     importance_N,
     kl_param,
+    ratio_of,
     sample_metrics,
     surrogate_N,
 )
@@ -40,7 +41,7 @@ def globally_normalised(scored: Scored, params: ReinforcePP, state: State) -> Cr
 
 def reinforce_pp(batch: Samples, params: ReinforcePP, context: Context) -> LossOutput:
     """Mean over each answer's tokens of the clipped surrogate."""
-    ratio_N = (batch.logp_N - batch.old_N).exp()
+    ratio_N = ratio_of(batch.logp_N - batch.old_N)
     low, high = params.clip_low, params.clip_high
     term_N = surrogate_N(ratio_N, batch.advantage_N, low, high)
     term_N = importance_N(batch, params.importance_cap) * term_N
