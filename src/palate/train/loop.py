@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -48,13 +49,14 @@ class _Loop:
         self.source: Source = task.source or Given(task)
         self.total = task.total_steps
         self.progress = Progress()
+        self.owes_measurement = False  # the judge went away in the one that was due
         self.since = 0.0
 
     def run(self, *, resume: bool) -> Progress:
         """All steps that are left."""
         first = self.progress.steps = self._start(resume=resume)
-        if first == 0 and self._measure(0):
-            self._save(0)
+        if (first == 0 or self.owes_measurement) and self._measure(first):
+            self._save(first)
         steps = range(first, first if self.choice.enough else self.total)
         self.since = time.perf_counter()
         arriving = self.source.steps(steps)
@@ -94,7 +96,7 @@ class _Loop:
         if config.eval_every and step % config.eval_every == 0 and step < self.total:
             self.guard.settle()
             pause = time.perf_counter()
-            better = self._measure(step)
+            better = self._measure_or_save(step)
             self.since += time.perf_counter() - pause
             if self.choice.enough and not logged:
                 self._log(step, ready.epoch, result, lr, norm)
@@ -155,15 +157,30 @@ class _Loop:
         self.watch.on_heldout(step, means)
         return self.choice.judge(step, means)
 
-    def _save(self, step: int) -> None:
+    def _measure_or_save(self, step: int) -> bool:
+        """The measurement; where it cannot be made, a checkpoint that remembers it is due."""
+        try:
+            return self._measure(step)
+        except (SourceStopped, Interrupted) as error:
+            self._save(step, measured=False)
+            if isinstance(error, Interrupted):
+                raise Interrupted(step, self.task.folder) from None
+            raise
+
+    def _save(self, step: int, *, measured: bool = True) -> None:
         """A checkpoint of everything that the next step depends on."""
         moving = self.task.moving
         moved = moving.state() if moving is not None else {}
         kept, words = self.source.save()
         state = {**self.state, **_under(_REFERENCE, moved), **_under(_SOURCE, kept)}
-        waiting = {"interval": self.interval.to_json(), "best": self.choice.to_json()}
+        waiting: dict[str, Any] = {
+            "interval": self.interval.to_json(),
+            "best": self.choice.to_json(),
+        }
         if words:
             waiting["source"] = words
+        if not measured:
+            waiting["owes_measurement"] = True
         checkpoint.save(
             self.task.checkpoints,
             step,
@@ -217,7 +234,9 @@ class _Loop:
         self._tell(found)
         if found.step > 0:  # before the first step everything is measured anew
             self.choice.restore(found.waiting.get("best", {}))
+        self.owes_measurement = found.waiting.get("owes_measurement", False)
         measured = found.step > 0 and (found.step < self.total or self.choice.enough)
+        measured = measured and not self.owes_measurement
         self.metrics.cut_after(found.step, measured=measured)
         moved, kept = _below(_REFERENCE, found.state), _below(_SOURCE, found.state)
         others = (_REFERENCE, _SOURCE)
