@@ -38,7 +38,7 @@ from palate.rollout.assemble import assemble_online, check_alone
 from palate.rollout.judging import Bench, bench_of
 from palate.ship.merge import Write, ship_adapter, ship_classifier, ship_full
 from palate.store.freezing import freeze
-from palate.store.judged import read_judged
+from palate.store.judged import reader_of
 from palate.store.snapshot import read_snapshot
 from palate.tokens.render import Rendered, Renderer
 from palate.train.assemble import assemble
@@ -283,7 +283,7 @@ def _freeze(
             check=lambda example: renderer.check(example, shape),
             shape=shape,  # type: ignore[arg-type]
             known=known,
-            read=read_judged,
+            read=reader_of(shape),
         )
     except IngestError as error:
         raise _with_rejects(error, folder / "rejects.jsonl") from error

@@ -53,6 +53,47 @@ def train(
     guarded(lambda: run_train(recipe, overrides or [], as_json=json), debug)
 
 
+@app.command("best-of")
+def best_of(
+    prompts: Annotated[str, typer.Argument(help="A file with prompts; a .txt holds one a line.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key=value: pairs=FILE, temperature, top_k, max_new_tokens, seed, limit"
+        ),
+    ] = None,
+    *,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A run's folder, or a model as in a recipe.")
+    ],
+    judge: Annotated[
+        str,
+        typer.Option("--judge", help="A rule (file.py:function), a kind, or a YAML file."),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Where the best answers go, as demonstrations.")
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, max=1024, help="Answers to each prompt.")] = 8,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Sample n answers to each prompt and keep the one that a judge likes best."""
+    from palate.cli.best import run_best_of
+
+    guarded(
+        lambda: run_best_of(
+            prompts,
+            settings or [],
+            model=model,
+            judge=judge,
+            n=n,
+            out=out,
+            as_json=json,
+        ),
+        debug,
+    )
+
+
 @app.command()
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A YAML recipe.")],

@@ -218,7 +218,7 @@ def _reference_flops(
 def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
     from palate.curate.prepare import prepare
     from palate.rollout.assemble import stand_ins
-    from palate.store.judged import read_judged
+    from palate.store.judged import reader_of
     from palate.train.setup import renderer_without_weights
 
     renderer = renderer_without_weights(config)
@@ -227,7 +227,7 @@ def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[R
         config.seed,
         check=lambda example: renderer.check(example, method.data),
         shape=method.data,
-        read=read_judged,
+        read=reader_of(method.data),
     )
 
     def rendered(examples: Sequence[Example]) -> list[Rendered]:

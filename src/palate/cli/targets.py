@@ -94,7 +94,7 @@ def _run(folder: Path) -> Target:
 def _recipe(path: Path, overrides: Sequence[str]) -> Target:
     from palate.curate.prepare import prepare
     from palate.losses.registry import method_of
-    from palate.store.judged import read_judged
+    from palate.store.judged import reader_of
     from palate.train.setup import renderer_without_weights
 
     config = load_config(path, overrides)
@@ -105,7 +105,7 @@ def _recipe(path: Path, overrides: Sequence[str]) -> Target:
         config.seed,
         check=lambda example: renderer.check(example, method.data),
         shape=method.data,
-        read=read_judged,
+        read=reader_of(method.data),
     )
     return Target(str(path), found.train, found.heldout, found.rejects, found.funnel, config=config)
 

@@ -136,6 +136,31 @@ def training_figures(
     ]
 
 
+def rollout_figures(rollouts: Sequence[Table], heldout: Sequence[Table]) -> list[Figure]:
+    """Reward, KL and length of what the policy sampled on the way; none of other runs."""
+    if not rollouts:
+        return []
+
+    def both(key: str) -> tuple[Series, ...]:
+        return series(rollouts, key, "sampled", "first", "bold") + series(
+            heldout, key, "held out", "second", "dots"
+        )
+
+    kl = series(rollouts, "kl", "KL", "first", "bold")
+    flat = series(rollouts, "flat", "flat groups", "first", "dashed")
+    wanted: tuple[tuple[str, tuple[Series, ...], str, dict[str, Any]], ...] = (
+        ("Reward", both("reward"), "What the judge gave the answers of each rollout.", {}),
+        ("KL from the reference", kl, "Nats an answer, on the policy's own text.", {}),
+        ("Length", both("length"), "Tokens of an answer.", {"small": True}),
+        ("Groups without spread", flat, "They teach nothing.", {"small": True, "shares": True}),
+    )
+    return [
+        Figure(title, draw(lines, **how), _legend(lines), caption, "small" in how)
+        for title, lines, caption, how in wanted
+        if lines
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Captions:
     margin: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.evaluate import samples, tables
-from palate.evaluate.charts import draw_shares, training_figures
+from palate.evaluate.charts import draw_shares, rollout_figures, training_figures
 from palate.evaluate.findings import findings
 from palate.evaluate.pages import template
 from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
@@ -44,7 +44,9 @@ def context(run: RunFiles) -> dict[str, Any]:
     Only the drawings are markup, and they hold nothing but numbers and our own words.
     """
     shown, prompts = samples.prompts(run)
-    figures = training_figures(run.train, run.heldout, number(run.results, "step0", "expected"))
+    expected = number(run.results, "step0", "expected")
+    figures = rollout_figures(run.rollouts, run.heldout)
+    figures += training_figures(run.train, run.heldout, expected)
     folder = shlex.quote(str(run.folder))
     recipe, again = str(run.folder / "config.yaml"), f"name={run.folder.name}-again"
     return {

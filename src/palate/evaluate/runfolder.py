@@ -23,7 +23,7 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a run wrote. `train` and `heldout` are metric lines, one per step, in order of step.
+    """What a run wrote. `train`, `heldout` and `rollouts` are metric lines in order of step.
 
     `unread` holds one sentence for each file or line that could not be read.
     """
@@ -34,6 +34,7 @@ class RunFiles:
     environment: Table
     train: tuple[Table, ...]
     heldout: tuple[Table, ...]
+    rollouts: tuple[Table, ...]
     answers: tuple[Answer, ...]
     results: Table
     manifest: Table
@@ -67,6 +68,7 @@ def read_run(folder: Path) -> RunFiles:
         environment=_json(folder / "environment.json", unread),
         train=_by_step(line for line in metrics if line.get("kind") == "train"),
         heldout=_by_step(line for line in metrics if line.get("kind") == "heldout"),
+        rollouts=_by_step(line for line in metrics if line.get("kind") == "rollout"),
         answers=_answers(answers, unread) if sampled else (),
         results=results,
         manifest=_json(folder / "snapshot" / "manifest.json", unread),

@@ -33,13 +33,8 @@ def read_prompts(
     Equal prompts become one, with the different answers of all of them, in order. Rows that
     cannot be used go to `on_reject`. Raises `IngestError` where there is no prompt at all.
     """
-    given = Path(path).expanduser()
-    if format == "auto" and given.suffix == ".txt" and given.is_file():
-        found: Iterator[Example] = _lines(given)
-    elif format == "auto" and given.is_file() and _bare(given):
-        found = _bare_rows(given, on_reject)
-    else:
-        found = read_examples(path, format, on_reject)
+    bare = format == "auto" and is_bare(path)
+    found = bare_prompts(path, on_reject) if bare else read_examples(path, format, on_reject)
     merged: dict[str, Example] = {}
     for example in found:
         if not example.prompt:
@@ -52,6 +47,18 @@ def read_prompts(
     if not merged:
         raise IngestError(f"there is no prompt in {path}")
     return list(merged.values())
+
+
+def is_bare(path: str | Path) -> bool:
+    """Whether it is a file of prompts and nothing else: `.txt`, or rows of `prompt` alone."""
+    given = Path(path).expanduser()
+    return given.is_file() and (given.suffix == ".txt" or _bare(given))
+
+
+def bare_prompts(path: str | Path, on_reject: Callable[[Reject], None]) -> Iterator[Example]:
+    """The prompts of such a file, without answers; raises `IngestError` for what is not UTF-8."""
+    given = Path(path).expanduser()
+    return _lines(given) if given.suffix == ".txt" else _bare_rows(given, on_reject)
 
 
 def _joined(first: Example, second: Example) -> Example:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from palate.config import DataConfig
-from palate.curate.prepare import from_files
+from palate.curate.prepare import Read, from_files
 from palate.curate.rejects import OnReject
 from palate.curate.signals import Judged, attach
+from palate.ingest.prompts import bare_prompts, is_bare
 from palate.store.database import Store, is_store
 from palate.store.reading import stored, waiting_signals
 
@@ -25,6 +26,24 @@ def read_judged(config: DataConfig, on_reject: OnReject) -> Iterable[Judged]:
         parts.append(from_files(config.model_copy(update={"path": files}), on_reject))
     parts += [_from_store(place, on_reject) for place in places if is_store(place)]
     return chain.from_iterable(parts)
+
+
+def read_asked(config: DataConfig, on_reject: OnReject) -> Iterable[Judged]:
+    """The same for prompts to be answered anew: files of nothing but prompts are read too."""
+    places = [config.path] if isinstance(config.path, str) else list(config.path)
+    bare = [p for p in places if config.format == "auto" and not is_store(p) and is_bare(p)]
+    parts: list[Iterable[Judged]] = [
+        (Judged(example) for example in bare_prompts(place, on_reject)) for place in bare
+    ]
+    others = [place for place in places if place not in bare]
+    if others:
+        parts.append(read_judged(config.model_copy(update={"path": others}), on_reject))
+    return chain.from_iterable(parts)
+
+
+def reader_of(shape: str) -> Read:
+    """What reads the data of a method that wants this shape."""
+    return read_asked if shape == "prompt" else read_judged
 
 
 def stores_of(config: DataConfig) -> list[str]:
