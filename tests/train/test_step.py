@@ -90,9 +90,28 @@ CUTS = [
 ]
 
 
-@pytest.mark.parametrize("method", [DPO, SFT], ids=["dpo", "sft"])
+def sampled(index: int) -> Rendered:
+    """An answer as a rollout hands it out: what was known of its tokens, and its reward."""
+    plain = example(index, 1)
+    count = sum(plain.branches[0].mask)
+    draw = torch.Generator().manual_seed(300 + index)
+    columns = {
+        "old": -4 + 0.1 * torch.randn(count, generator=draw),
+        "advantage": torch.randn(count, generator=draw),
+        "sampler": -4 + 0.1 * torch.randn(count, generator=draw),
+    }
+    return replace(plain, columns=columns, told={"reward": float(index)})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [DPO, SFT, METHODS["grpo"], METHODS["dapo"], METHODS["gspo"]],
+    ids=lambda method: method.name,
+)
 def test_the_cut_never_changes_the_gradients(method: Method) -> None:
     examples = EIGHT if method is DPO else [example(i, 1) for i in range(8)]
+    if method.shape == "sample":
+        examples = [sampled(i) for i in range(8)]
     results, grads = [], []
     for cuts in CUTS:
         model = tiny_model()

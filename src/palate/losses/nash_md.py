@@ -1,4 +1,9 @@
-"""Nash learning from human feedback, mirror descent (Munos et al. 2023, arXiv 2312.00886)."""
+"""Nash learning from human feedback, mirror descent (Munos et al. 2023, arXiv 2312.00886).
+
+The paper's tabular algorithm mixes with weight ητ, which vanishes with the step size η; its policy
+gradient, which this is, holds m fixed. It rests where π ∝ π_ref e^{P(· ≻ π_m)/τ}: there the mixture
+π_m is the regularised equilibrium of strength τ/(1 − m), and π that of τ where m = 0.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +57,8 @@ METHOD = Method(
     online=Online(
         judge="preference", against="mixture", mixture=lambda params: float(params.mixture)
     ),
-    when="A judge of pairs, and the last iterate should be the regularised equilibrium.",
-    defaults="τ = 0.1, m = 0.25.",
+    when="A judge of pairs, and the last iterate should be an equilibrium tied to the reference.",
+    defaults="τ = 0.1, m = 0.25: the mixture ends at the equilibrium of τ/(1 − m), and the policy "
+    "at the best answer to it; with m = 0 it is the equilibrium of τ itself.",
     peers="TRL's NashMDTrainer has a model of the judge's score and m = 0.5.",
 )

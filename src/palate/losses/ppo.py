@@ -52,7 +52,9 @@ class PPO:
         0.0, "KL of an answer, in nats, that β is steered to; 0: β is fixed.", at_least=0.0
     )
     horizon: int = param(
-        10_000, "Answers after which an adaptive β has changed by a fifth at most.", at_least=1
+        10_000,
+        "Answers after which an adaptive β has changed by about a fifth at most.",
+        at_least=1,
     )
     importance_cap: float = cap_param()
 
@@ -79,7 +81,10 @@ def advantages(scored: Scored, params: PPO, state: State) -> Credit:
 
 
 def adapted(beta: Tensor, kl: float, answers: int, params: PPO) -> Tensor:
-    """β·(1 + clip(KL/target − 1, ±0.2)·answers/horizon) (arXiv 1909.08593, eq. 4 and below)."""
+    """β·(1 + clip(KL/target − 1, ±0.2)·answers/horizon).
+
+    arXiv 1909.08593, §2.2, with the gain of its authors' code, answers/horizon.
+    """
     if params.target_kl == 0:
         return beta
     error = min(max(kl / params.target_kl - 1, -_ERROR_BOUND), _ERROR_BOUND)

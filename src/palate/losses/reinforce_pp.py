@@ -54,7 +54,7 @@ METHOD = Method(
     name="reinforce++",
     title="REINFORCE++",
     formula="mean_t −min(ρA, clip(ρ)A), A = whitened Σ_{s≥t} (r_s − β log π/π_ref)",
-    paper="Hu 2025, arXiv 2501.03262, eq. 3 to 5",
+    paper="Hu 2025, arXiv 2501.03262, the variant without a group baseline",
     shape="sample",
     params=ReinforcePP,
     loss=reinforce_pp,
