@@ -102,6 +102,7 @@ def test_the_page_stands_alone(page: str) -> None:
     assert not re.search(r"(src|href)\s*=|url\(|@import", page)
     assert page.count("<svg") == page.count("</svg>") == 3
     assert "Flags 75% of the unsafe" in page
+    assert "log-odds are the score / 2 \u2212 0.5." in page
 
 
 def test_what_comes_from_data_is_escaped(page: str) -> None:

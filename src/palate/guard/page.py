@@ -53,6 +53,10 @@ def write_page(
         slices=slices,
         kinds=" and ".join(f"{count} {kind}s" for kind, count in saved.kinds.items()),
         temperature=f"{saved.calibration.temperature:.3g}",
-        bias=f"{saved.calibration.bias:+.3g}",
+        bias=_added(saved.calibration.bias),
     )
     write_text(path, page)
+
+
+def _added(bias: float) -> str:
+    return f"{'−' if bias < 0 else '+'} {abs(bias):.3g}"

@@ -41,7 +41,7 @@ def rows(figures: Figures) -> list[tuple[str, str]]:
         ("flagged rows that are unsafe (precision)", share(figures.precision)),
         ("area under the ROC curve", f"{figures.auc:.3f} [{low:.3f}, {high:.3f}]"),
         ("average precision", f"{figures.average_precision:.3f}"),
-        ("Brier score (saying the share alone)", _brier(figures)),
+        ("Brier score", _brier(figures)),
         ("expected calibration error", _pair(figures.calibrated.error, figures.uncalibrated.error)),
         ("log loss, nats", _pair(figures.calibrated.log_loss, figures.uncalibrated.log_loss)),
     ]
@@ -82,5 +82,9 @@ def _pair(calibrated: float, before: float) -> str:
 
 
 def _brier(figures: Figures) -> str:
-    both = _pair(figures.calibrated.brier, figures.uncalibrated.brier)
-    return f"{both} ({figures.brier_of_share:.3f})"
+    quality = f"{figures.calibrated.brier:.3f} (uncalibrated {figures.uncalibrated.brier:.3f}"
+    return f"{quality}; {figures.brier_of_share:.3f} for saying {_unsafe(figures):.0%} of each row)"
+
+
+def _unsafe(figures: Figures) -> float:
+    return figures.unsafe / figures.rows
