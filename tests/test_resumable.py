@@ -41,7 +41,7 @@ def test_wherever_a_kill_cuts_the_file_whole_groups_remain(tmp_path: Path) -> No
 
 def test_other_settings_are_named(tmp_path: Path) -> None:
     a_log(tmp_path / "a.jsonl")
-    with pytest.raises(ValueError, match="made with another seed: give the same settings"):
+    with pytest.raises(ValueError, match=r"under other settings \(seed\): give the same settings"):
         RowLog(tmp_path / "a.jsonl", {**SETTINGS, "seed": 2}, SIZES)
     a_log(tmp_path / "a.jsonl", 0)  # and nothing stays locked
 

@@ -78,9 +78,10 @@ class RowLog:
         now = json.loads(_line(header))["settings"]
         if before != now:
             other = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+            names = ", ".join(sorted(other))
             raise ValueError(
-                f"{self.path} was made with another {', '.join(sorted(other))}: give the same "
-                "settings to go on with it, another file with -o, or delete it"
+                f"{self.path} was made under other settings ({names}): give the same settings to "
+                "go on with it, another file with -o, or delete it"
             )
         rows = parsed[1:]
         whole = 0

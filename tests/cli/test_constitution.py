@@ -46,7 +46,7 @@ def test_another_constitution_does_not_go_on_with_the_log(
     palate(*command, *words(tmp_path / "a.jsonl"))
     done = palate(*command, *words(tmp_path / "a.jsonl"), "-c", "support-desk")
     assert done.exit_code == 2
-    assert "made with another constitution" in done.output.splitlines()[-1]
+    assert "made under other settings (constitution)" in done.output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,10 @@ def test_a_judge_of_ones_own_decides(
     judge = ["judge.kind=length", "judge.most=0", "judge.least=1"]
     wrong = palate("redteam", "-m", tiny_model_folder, "-o", tmp_path / "a", *SMALL, *judge)
     assert wrong.exit_code == 2
+    reward = ["judge.kind=reward", f"judge.model={tiny_model_folder}"]
+    border = palate("redteam", "-m", tiny_model_folder, "-o", tmp_path / "a", *SMALL, *reward)
+    assert border.exit_code == 2
+    assert "knows no border" in border.output
     judge = ["judge.kind=regex", "judge.pattern=never in any answer"]
     done = palate(
         "redteam", "-m", tiny_model_folder, "-o", tmp_path / "a", *SMALL, *judge, "--json"

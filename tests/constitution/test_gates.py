@@ -28,7 +28,7 @@ def verdict(text: str, *, finished: bool = True, said: str = "Where is my kettle
         ("Answer: when did you order it?", "leak"),
         ("When did you order it? >>>", "leak"),
         # eight words in a row of the critique; seven are let pass
-        ("I know a refund which the desk can never give to you.", "leak"),
+        ("I know a refund which the desk can never give you.", "leak"),
         ("I know the desk can never give to anybody, sorry.", None),
     ],
 )

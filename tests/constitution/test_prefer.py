@@ -91,6 +91,10 @@ def test_one_half_is_a_tie_even_where_all_else_counts(tmp_path: Path) -> None:
         plan=PreferPlan(least=0.0),
     )
     assert [row["reason"] for row in rows] == ["tie", None]
+    # 3/4 is a quarter from one half, exactly: no tie yet.
+    plan = PreferPlan(least=0.25)
+    (row,) = rows_of(tmp_path / "other.jsonl", example("a", "0.75 yes", "no"), plan=plan)
+    assert row["reason"] is None
 
 
 def test_several_principles_are_averaged_without_those_that_failed(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_draw_is_a_permutation_before_anything_comes_again() -> None:
     drawn = [p.id for p in draw(principles, 10, seed=0, prompt="p", use="critique")]
     assert sorted(drawn[:4]) == sorted(drawn[4:8]) == list("abcd")
     assert len(set(drawn[8:])) == 2
+    assert drawn[:4] != drawn[4:8], "each time in an order of its own"
 
 
 def test_a_draw_depends_on_seed_prompt_and_use_alone() -> None:

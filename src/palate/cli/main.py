@@ -239,7 +239,8 @@ def redteam(  # noqa: PLR0913 - the limits of a gate are flags, which scripts ca
     ] = None,
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A run's folder, or a model as in a recipe.")
+        str,
+        typer.Option("--model", "-m", help="A run's folder, a model as in a recipe, or a URL."),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="The folder of this measurement.")],
     benign: Annotated[

@@ -85,6 +85,10 @@ def open_decider(settings: Any) -> Iterator[Decider]:
     from palate.judge.build import build_scorer, identity
 
     config = settings.judge
+    if config.kind == "reward":
+        raise ConfigError(
+            "a reward model knows no border between safe and unsafe: use kind llm, local or rule"
+        )
     if config.kind in {"llm", "local"} and config.rubric is None:
         config = config.model_copy(update={"rubric": RUBRIC})
     with build_scorer(config) as scorer:
