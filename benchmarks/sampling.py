@@ -126,14 +126,14 @@ def theirs(
 def contenders(model: Any, policy: Policy, ids: list[list[int]]) -> list[Contender]:
     """Everything that is compared."""
     return [
+        theirs(model, ids, 1, answers=1),
+        theirs(model, ids, 1),
         ours(policy, ids, 128),
-        theirs(model, ids, 16),
-        ours(policy, ids, 64),
+        theirs(model, ids, 4),
         theirs(model, ids, 8),
         theirs(model, ids, 8, static=True),
-        theirs(model, ids, 4),
-        theirs(model, ids, 1),
-        theirs(model, ids, 1, answers=1),
+        theirs(model, ids, 16),
+        ours(policy, ids, 64),
     ]
 
 

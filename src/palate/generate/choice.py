@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from palate.generate.continuous import continuous
-from palate.generate.draw import Sample, Sampling
+from palate.generate.draw import Sampling
 from palate.model.kernels import heads_of
 from palate.model.policy import Policy
 from palate.model.probe import beyond_the_probe
 
 # Nats a token: at most, in fp32; in the mean, where products are rounded to bf16.
 _FP32, _BF16 = 1e-4, 0.1
-_SHARED, _PROMPT, _ANSWER = 20, 5, 6
+_SHARED, _PROMPT, _ANSWER = 20, 2, 4
 _PROVED: WeakKeyDictionary[Policy, str | None] = WeakKeyDictionary()
 
 
@@ -64,7 +63,7 @@ def _differences(policy: Policy) -> Tensor:
         return torch.randint(0, size, (count,), generator=draw).tolist()
 
     shared = tokens(_SHARED)
-    prompts = [[*shared, *tokens(_PROMPT + k)] for k in range(3)]
+    prompts = [[*shared, *tokens(_PROMPT + k)] for k in range(2)]
     drawn = continuous(
         policy,
         prompts,
@@ -80,14 +79,16 @@ def _differences(policy: Policy) -> Tensor:
         for prompt, answers in zip(prompts, drawn, strict=True)
         for answer in answers
     ]
-    return torch.cat([_difference(policy, prompt, answer) for prompt, answer in pairs])
-
-
-def _difference(policy: Policy, prompt: Sequence[int], answer: Sample) -> Tensor:
-    ids = torch.tensor([[*prompt, *answer.ids]], device=policy.device)
+    ids = [torch.tensor([*prompt, *answer.ids]) for prompt, answer in pairs]
+    rows = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True).to(policy.device)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
     policy.attend(policy.plain_attention)
     with policy.autocast():
-        logits = policy.model(input_ids=ids, use_cache=False).logits[0].float()
-    logps = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])
-    differences: Tensor = logps[:, 0].cpu() - torch.tensor(answer.logps)
-    return differences.abs()
+        out = policy.model(input_ids=rows, attention_mask=mask.to(policy.device), use_cache=False)
+    logps_BT = out.logits.float().log_softmax(-1)[:, :-1].gather(2, rows[:, 1:, None])[..., 0].cpu()
+    return torch.cat(
+        [
+            (logps_BT[row, len(prompt) - 1 :][: len(answer.ids)] - torch.tensor(answer.logps)).abs()
+            for row, (prompt, answer) in enumerate(pairs)
+        ]
+    )

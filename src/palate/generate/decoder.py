@@ -60,7 +60,7 @@ class Decoder:
         rows_HD = hidden_TD[:count]
         if incoming is not None:
             rows_HD = torch.cat([rows_HD, hidden_TD[count:][incoming.last_P]])
-        logits_HV = self._policy.distribution(rows_HD).head(rows_HD)
+        logits_HV = self._policy.logits(rows_HD)
         self._first.extend(logits_HV[count:].clone())  # not views of all logits
         return logits_HV[:count] if count else None
 

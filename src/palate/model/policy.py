@@ -172,6 +172,15 @@ class Policy(nn.Module):
 
         return Distribution(hidden_HD, head)
 
+    def logits(self, hidden_HD: Tensor) -> Tensor:
+        """The head's logits of a few rows, [H, V]: for sampling, without a gradient in mind."""
+        matrix_VD = self._head_matrix()
+        with self.autocast():
+            if matrix_VD is None or hidden_HD.device.type != "cpu":
+                return self._logits(hidden_HD)
+            # W xᵀ takes a third to two thirds of the time of x Wᵀ where x has few rows.
+            return torch.mm(matrix_VD, hidden_HD.t()).t().contiguous()
+
     def _statistics(self, hidden_HD: Tensor, ask: Ask) -> dict[str, Tensor]:
         if not ask.statistics:
             return {}
