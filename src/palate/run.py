@@ -117,6 +117,8 @@ def train(
             task = assemble_online(
                 config, folder, learner, chosen, parts, bench, stoppable, quiet.bar
             )
+        if task.source is not None:
+            stack.callback(task.source.close)
         speaks = method.head != "scalar" and method.shape != "text"
         prompts = data.heldout if speaks else []
         answers = Answers(config, folder, learner, prompts, rule, stoppable, task.budget.first)

@@ -19,6 +19,7 @@ from palate.rollout.crediting import Passes
 from palate.rollout.drawing import Drawing
 from palate.rollout.judging import Bench
 from palate.rollout.reference import IterateReference
+from palate.rollout.serving import served_by
 from palate.rollout.source import Prompt, Rollouts, Sizes
 from palate.sections.rollout import RolloutConfig
 from palate.tokens.render import Rendered, Renderer
@@ -112,6 +113,7 @@ def _rollouts(
         reference=reference,
         seed=config.seed,
         bar=bars,
+        served=served_by(config, folder, learner, method),
     )
     sizes = Sizes.of(how, method, len(train), config.train)
     return Rollouts(

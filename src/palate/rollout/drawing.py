@@ -14,6 +14,7 @@ from palate.progress import Bar
 from palate.records import Example
 from palate.rollout.reference import IterateReference
 from palate.rollout.rows import Group, Origin, Spoken
+from palate.rollout.serving import Served
 from palate.sections.rollout import RolloutConfig
 from palate.tokens.render import Rendered, Renderer
 from palate.tokens.tree import Branch
@@ -33,6 +34,7 @@ class Drawing:
     reference: IterateReference
     seed: int
     bar: Callable[[str, int], AbstractContextManager[Bar]]
+    served: Served | None = None
 
     def groups(
         self, rows: Sequence[int], prompts: Sequence[tuple[Example, Rendered]], number: int
@@ -48,7 +50,7 @@ class Drawing:
         if online.against == "demonstration":
             for group, (example, _) in zip(found, prompts, strict=True):
                 group.others.append(self._demonstration(example))
-        own = self._draw(ids, number, _OWN, None)
+        own = self._own(ids, number, self.config.answers)
         for group, prompt, samples in zip(found, ids, own, strict=True):
             group.own = [self._spoken(prompt, one, "own") for one in samples]
         if online.against in {"reference", "mixture"}:
@@ -65,7 +67,7 @@ class Drawing:
         With `against` the reference's answer stands beside it.
         """
         ids = [list(rendered.prompt_ids) for _, rendered in prompts]
-        own = self._draw(ids, number, _OWN, None, n=1)
+        own = self._own(ids, number, 1)
         others: list[list[Sample]] = [[] for _ in ids]
         if against:
             with self.reference.switched():
@@ -95,6 +97,20 @@ class Drawing:
         mixture = Mixture(online.mixture(self.params), self.reference.switched)
         return self._draw(ids, number, _OTHERS, mixture)
 
+    def _own(self, ids: Sequence[Sequence[int]], number: int, n: int) -> list[list[Sample]]:
+        """The policy's answers, by the server if there is one."""
+        if self.served is None:
+            return self._draw(ids, number, _OWN, None, n=n)
+        self.served.push()
+        with self.bar("sampling", len(ids) * n) as bar:
+            return self.served.draw(
+                ids, self._sampling(number, _OWN), tuple(self.renderer.end_ids), n, bar.advance
+            )
+
+    def _sampling(self, number: int, stream: int) -> Sampling:
+        config, seed = self.config, (self.seed, number, stream)
+        return Sampling(config.max_new_tokens, config.temperature, config.top_k, seed)
+
     def _draw(
         self,
         ids: Sequence[Sequence[int]],
@@ -105,9 +121,7 @@ class Drawing:
         n: int | None = None,
     ) -> list[list[Sample]]:
         config, n = self.config, n or self.config.answers
-        sampling = Sampling(
-            config.max_new_tokens, config.temperature, config.top_k, (self.seed, number, stream)
-        )
+        sampling = self._sampling(number, stream)
         with self.bar("sampling", len(ids) * n) as bar:
             return sample(
                 policy or self.policy,

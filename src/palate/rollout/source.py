@@ -20,6 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from palate.config import RolloutConfig, TrainConfig
+from palate.generate.server import SamplerStopped
 from palate.judge.errors import JudgeStopped
 from palate.losses.batch import State
 from palate.losses.method import Method
@@ -150,8 +151,12 @@ class Rollouts:
             groups, found, left, taken, drawn = self._taught()
         except JudgeStopped as error:
             raise SourceStopped(f"the judge stopped in step {step}: {error}") from error
+        except SamplerStopped as error:
+            raise SourceStopped(f"the sampler stopped in step {step}: {error}") from error
         credited: Credited = self.passes.credit(found, self.state)
         line = line_of(number, groups, len(found), left, credited.metrics)
+        if self.drawing.served is not None:
+            line["staleness"] = self.drawing.served.staleness
         write_groups(self.folder, step, groups)
         plan = self._plan(credited.lessons, number)
         self.current = _Current(credited.lessons, credited.reference, plan, number)
@@ -214,11 +219,13 @@ class Rollouts:
         judged = self.bench.scorer is not None or self.bench.pair_judge is not None
         if not self.heldout or not judged:
             return None
-        groups = self.drawing.measured(self.heldout, _HELDOUT, self.bench.scorer is None)
         try:
+            groups = self.drawing.measured(self.heldout, _HELDOUT, self.bench.scorer is None)
             self.bench.judge_alone(groups)
         except JudgeStopped as error:
             raise SourceStopped(f"the judge stopped at a measurement: {error}") from error
+        except SamplerStopped as error:
+            raise SourceStopped(f"the sampler stopped at a measurement: {error}") from error
         return len(groups), means([one for group in groups for one in group.own])
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -233,6 +240,11 @@ class Rollouts:
         counts = {"taken": self.taken, "drawn": self.drawn}
         place = {"number": current.number, "at": current.at}
         return tensors, {**counts, **place, "lessons": words}
+
+    def close(self) -> None:
+        """Leave the server that samples, if there is one."""
+        if self.drawing.served is not None:
+            self.drawing.served.close()
 
     def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
         """Go on from what `save` gave; an empty mapping is the beginning."""

@@ -2,7 +2,7 @@
 
 from palate.sections.data import DataConfig, FilterConfig
 from palate.sections.judging import JudgeConfig
-from palate.sections.rollout import RolloutConfig
+from palate.sections.rollout import RolloutConfig, SamplerConfig
 from palate.sections.section import Section
 from palate.sections.serving import ServerConfig
 from palate.sections.training import (
@@ -22,6 +22,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "RolloutConfig",
+    "SamplerConfig",
     "Section",
     "ServerConfig",
     "TrainConfig",

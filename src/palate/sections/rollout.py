@@ -8,6 +8,25 @@ from palate.sections.judging import JudgeConfig
 from palate.sections.section import Section
 
 
+class SamplerConfig(Section):
+    """A server such as vLLM that samples in place of the training process."""
+
+    url: str = Field(
+        description="Where the API begins, as `http://127.0.0.1:8000/v1`. The server must see the "
+        "run's folder under the same path: adapters are loaded from there."
+    )
+    model: str = Field(description="Name of the base model, as the server calls it.")
+    adapter: str = Field("palate", description="Name under which the adapter is loaded there.")
+    key_env: str | None = Field(
+        None, description="Environment variable that holds the key; default: none is sent."
+    )
+    timeout: float = Field(
+        600.0, gt=0, le=3600, description="Longest wait for the answers to one prompt, in seconds."
+    )
+    retries: int = Field(5, ge=0, le=50, description="How often a request is sent again.")
+    concurrency: int = Field(16, ge=1, le=256, description="Prompts that are asked at once.")
+
+
 class RolloutConfig(Section):
     """One rollout: prompts, sampled answers, their rewards, and the updates that follow."""
 
@@ -42,6 +61,12 @@ class RolloutConfig(Section):
         64,
         ge=1,
         description="Answers that are sampled at once. Bounds memory; never what is drawn.",
+    )
+    server: SamplerConfig | None = Field(
+        None,
+        description="A server that samples; the adapter is pushed to it before each rollout. Needs "
+        "`adapter.kind: lora`, and a method that samples the policy alone. Default: this process "
+        "samples.",
     )
     unfinished_reward: float | None = Field(
         None,

@@ -66,6 +66,9 @@ class Given:
     def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
         """Nothing to do."""
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
 
 def pack_heldout(task: Task) -> Packed | None:
     """The held-out examples, sorted as a whole so that they share all they can; None without."""

@@ -97,6 +97,10 @@ class Source(Protocol):
         """Go on from what `save` gave."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
 
 @dataclass(slots=True)
 class Watcher:
