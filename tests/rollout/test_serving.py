@@ -19,7 +19,7 @@ from palate.train.task import SourceStopped
 
 
 def answers(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Answer k is k letters, a 1 and an end, each with the log-prob −1.5."""
+    """Answer k is k tokens of one kind, one of another and an end, each with log-prob −1.5."""
     end = asked["stop_token_ids"][0]
     ids = [[97 + k] * k + [49, end] for k in range(asked["n"])]
     return [
@@ -76,7 +76,8 @@ def test_it_draws_with_the_adapter_as_it_is_then(server: ChatServer, tmp_path: P
     drawn = [r for r in server.requests if "prompt" in r]
     assert {request["model"] for request in drawn} == {"palate"}
     text = (tmp_path / "run" / "rollouts" / "step-1.jsonl").read_text(encoding="utf-8")
-    assert [a["text"] for a in json.loads(text.splitlines()[0])["answers"]] == ["1", "b1", "cc1"]
+    told = json.loads(text.splitlines()[0])["answers"]
+    assert [(a["tokens"], a["finished"]) for a in told] == [(2, True), (3, True), (4, True)]
 
 
 def test_a_server_that_goes_away_ends_the_run_with_what_there_is(
