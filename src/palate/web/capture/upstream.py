@@ -79,6 +79,8 @@ class Upstream:
 
     async def ask(self, method: str, target: bytes, headers: Headers, body: Body) -> Answer:
         """Send a request; returns when the answer's head is there. Raises `UpstreamError`."""
+        if not target.startswith(b"/"):  # it would go on the host's name, and with the key
+            raise UpstreamError(400, "bad_target", "a request's target begins with a slash")
         passed = end_to_end(headers, {b"host", b"expect"})
         named = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in passed]
         url = URL(self.origin + joined(self._path, target).decode("latin-1"), encoded=True)
