@@ -217,6 +217,8 @@ def config_schema() -> dict[str, Any]:
     properties["data"] = {"anyOf": [*paths, properties["data"]]}
     kinds = schema["$defs"]["AdapterConfig"]["properties"]["kind"]["enum"]
     properties["adapter"] = {"anyOf": [{"enum": kinds}, properties["adapter"]]}
+    judge = schema["$defs"]["RolloutConfig"]["properties"]["judge"]
+    judge["anyOf"] = [{"type": "string"}, *judge["anyOf"]]
     names = {"enum": sorted(METHODS)}
     schema["$defs"] |= {_key(method): _method_schema(method) for method in METHODS.values()}
     one = [{"$ref": f"#/$defs/{_key(method)}"} for method in METHODS.values()]

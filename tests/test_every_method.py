@@ -11,7 +11,7 @@ import pytest
 
 from palate.config import RunConfig, load_config
 from palate.losses.method import Method
-from palate.losses.registry import METHODS, find, method_of
+from palate.losses.registry import METHODS, method_of
 from palate.run import Run, train
 from palate.train.metrics import read_metrics
 
@@ -52,7 +52,11 @@ def tiny_run(recipe: Path, model: Path, folder: Path, *overrides: str) -> tuple[
     """The recipe with its model and data replaced, and cut to three steps."""
     written = load_config(recipe)
     method, _ = method_of(written)
-    shape = find(written.stages[0]["method"])[0].data if written.stages else method.data
+    shape, stages = method.data, []
+    if written.stages:  # pairs serve all of them, in one file
+        shape = "pair"
+        kept = [{k: v for k, v in stage.items() if k != "data"} for stage in written.stages]
+        stages = [f"stages={json.dumps(kept)}"]
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows(shape)), encoding="utf-8")
     config = load_config(
@@ -66,6 +70,7 @@ def tiny_run(recipe: Path, model: Path, folder: Path, *overrides: str) -> tuple[
             "train.eval_every=2",
             "train.precision=fp32",
             "evaluate={samples: 2, max_new_tokens: 4}",
+            *stages,
             *(ROLLOUT if written.rollout else []),
             *(JUDGE if written.rollout and written.rollout.judge else []),
             *overrides,

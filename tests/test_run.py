@@ -416,7 +416,7 @@ def test_interrupted_and_continued_is_the_same_run(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "crash",
-    ["with_kl", "write_answers", "summarise", "_ship", "_results", "write_json", "write_report"],
+    ["with_kl", "write_answers", "summarise", "_ship", "results_of", "write_json", "write_report"],
 )
 def test_a_crash_after_training_is_continued_without_repeating_lines(
     tmp_path: Path,

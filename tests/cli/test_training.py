@@ -97,7 +97,7 @@ def broken_data(folder: Path) -> str:
         ("train.epoch=2", r"unknown key 'train.epoch'; did you mean 'epochs'"),
         ("train.batch_size=0", r"'train.batch_size': .*greater than or equal to 1"),
         ("epochs", r"'epochs' is not an override"),
-        ("method=dppo", r"no method is called 'dppo'; did you mean 'dpo'"),
+        ("method=dp0", r"no method is called 'dp0'; did you mean 'dpo'"),
         ("method.betta=1", r"method needs a name|did you mean 'beta'"),
         ("evaluate.rule=none.py:f", r"there is no file none.py"),
         ("evaluate.rule=no_such_module:f", r"'no_such_module:f' cannot be imported"),
@@ -251,9 +251,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(palate: Palate, recipe: Path) -> Non
 def test_the_second_signal_stops_at_once(
     palate: Palate, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from palate.train import loop
+    from palate.train import packing
 
-    real = loop.compute_step
+    real = packing.compute_step
 
     def twice(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("backward", True):
@@ -262,7 +262,7 @@ def test_the_second_signal_stops_at_once(
         return real(*args, **kwargs)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(loop, "compute_step", twice)
+    monkeypatch.setattr(packing, "compute_step", twice)
     result = palate("train", recipe)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-2:] == [

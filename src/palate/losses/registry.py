@@ -213,7 +213,7 @@ def _given(method: Method) -> Method:
             f"{method.name} learns from answers that it samples: add a section such as "
             f"`rollout: {{{need}prompts: 8}}` to the recipe"
         )
-    return replace(method, online=None)
+    return method if method.online is None else replace(method, online=None)
 
 
 def _found(config: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[Method, Any]:
