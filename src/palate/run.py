@@ -108,15 +108,11 @@ def train(
         )
         data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
-        parts = (data.train, data.heldout)
+        parts, chosen = (data.train, data.heldout), (method, params)
         if bench is None:
-            task = assemble(config, folder, learner, (method, params), parts, stoppable, ranks)
+            task = assemble(config, folder, learner, chosen, parts, stoppable, ranks)
         else:
-            chosen = (method, params)
-            quiet = _Stoppable(Quiet(), should_stop, folder)  # the training bar stands already
-            task = assemble_online(
-                config, folder, learner, chosen, parts, bench, stoppable, quiet.bar
-            )
+            task = _online(config, folder, learner, chosen, parts, bench, stoppable)
         if task.source is not None:
             stack.callback(task.source.close)
         speaks = method.head != "scalar" and method.shape != "text"
@@ -135,6 +131,20 @@ def train(
             return results
 
         return Run(folder, config, ranks.on_main(finish))
+
+
+def _online(
+    config: RunConfig,
+    folder: Path,
+    learner: Learner,
+    chosen: tuple[Method, Any],
+    parts: tuple[Sequence[Example], Sequence[Example]],
+    bench: Bench,
+    say: _Stoppable,
+) -> Task:
+    """The task of a run with a rollout, whose sampling shows no bar: the training's stands."""
+    quiet = _Stoppable(Quiet(), say.should_stop, folder)
+    return assemble_online(config, folder, learner, chosen, parts, bench, say, quiet.bar)
 
 
 def _bench(config: RunConfig, method: Method, stack: ExitStack, ranks: Ranks) -> Bench | None:

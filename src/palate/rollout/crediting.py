@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from palate.generate.trust import mismatch
 from palate.losses.batch import State
 from palate.losses.credit import Scored
 from palate.losses.method import Method
@@ -70,7 +72,8 @@ class Passes:
         metrics = {**found.metrics, **_measures(scored)}
         if all(len(lesson.logps) == size for lesson, size in zip(lessons, sizes, strict=True)):
             columns["sampler"] = [torch.tensor(lesson.logps) for lesson in lessons]
-            metrics |= mismatch(columns["sampler"], old)
+            apart = mismatch(_flat(columns["sampler"]), _flat(old))
+            metrics |= {"mismatch": apart.mean, "max_mismatch": apart.worst}
         done = [
             with_columns(lesson, {name: by_row[i].clone() for name, by_row in columns.items()})
             for i, lesson in enumerate(lessons)
@@ -90,13 +93,9 @@ def _measures(scored: Scored) -> dict[str, float]:
     return found
 
 
-def mismatch(sampler: Sequence[Tensor], trainer: Sequence[Tensor]) -> dict[str, float]:
-    """How far the sampler's log-probs of its own tokens are from the trainer's, in nats a token."""
-    difference_N = torch.cat(list(trainer)).double() - torch.cat(list(sampler)).double()
-    return {
-        "mismatch": float(difference_N.abs().mean()),
-        "max_mismatch": float(difference_N.abs().max()),
-    }
+def _flat(by_row: Sequence[Tensor]) -> np.ndarray:
+    values: np.ndarray = torch.cat(list(by_row)).numpy()
+    return values
 
 
 def _scored(
