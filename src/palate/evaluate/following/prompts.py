@@ -9,6 +9,9 @@ from typing import Any
 
 from palate.evaluate.following.instruction import Instruction
 
+OURS = Path(__file__).parents[1] / "sets" / "instructions.jsonl"
+"""The set that comes with Palate: 80 prompts of everyday life, short enough for small models."""
+
 
 @dataclass(frozen=True)
 class InstructedPrompt:
@@ -19,7 +22,7 @@ class InstructedPrompt:
     instructions: tuple[Instruction, ...]
 
 
-def read_instructions(path: str | Path) -> list[InstructedPrompt]:
+def read_instructions(path: str | Path = OURS) -> list[InstructedPrompt]:
     """The prompts of a file of rows `key`, `prompt`, `instruction_id_list` and `kwargs`.
 
     `kwargs` has one object for each instruction, in order; what is null in it is not set. Blank
