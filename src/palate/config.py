@@ -21,6 +21,7 @@ from palate.sections import (
     DataConfig,
     EvaluateConfig,
     FilterConfig,
+    GateConfig,
     ModelConfig,
     OptimConfig,
     RolloutConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "FilterConfig",
+    "GateConfig",
     "ModelConfig",
     "OptimConfig",
     "RolloutConfig",
@@ -67,6 +69,7 @@ class RunConfig(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
     rollout: RolloutConfig | None = Field(
         None,
         description="How the model samples the answers that it learns from, and who judges them; "

@@ -53,6 +53,48 @@ def train(
     guarded(lambda: run_train(recipe, overrides or [], as_json=json), debug)
 
 
+@app.command("eval")
+def eval_(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs' folders, other models beside them, and settings: evaluate.answers=256 "
+            "gate.length_change=0.4"
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="What they are held against; default: the runs' own base."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure models beside their base; exit code 3 where one does not pass its recipe's gate."""
+    from palate.cli.evaluating import run_eval
+
+    guarded(lambda: run_eval(words, base, as_json=json), debug)
+
+
+@app.command()
+def compare(
+    words: Annotated[
+        list[str],
+        typer.Argument(help="Runs' folders, other models beside them, and settings as key=value."),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="What they are held against; default: the runs' own base."),
+    ] = None,
+    out: Annotated[str, typer.Option("--out", "-o", help="The page.")] = "comparison.html",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put models side by side on one page: figures, and the prompts where they differ most."""
+    from palate.cli.evaluating import run_compare
+
+    guarded(lambda: run_compare(words, base, out, as_json=json), debug)
+
+
 @app.command("best-of")
 def best_of(
     prompts: Annotated[str, typer.Argument(help="A file with prompts; a .txt holds one a line.")],

@@ -14,9 +14,19 @@ from typing import Any
 from palate.evaluate import samples, tables
 from palate.evaluate.charts import draw_shares, rollout_figures, training_figures
 from palate.evaluate.findings import findings
+from palate.evaluate.measured import check_rows, figure_rows, slice_rows
 from palate.evaluate.pages import template
 from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
-from palate.evaluate.wording import bounds, clean, decimal, longer, percent, plural, points
+from palate.evaluate.wording import (
+    NOT_MEASURED,
+    bounds,
+    clean,
+    decimal,
+    longer,
+    percent,
+    plural,
+    points,
+)
 
 
 def write_report(run_folder: Path) -> Path:
@@ -54,6 +64,7 @@ def context(run: RunFiles) -> dict[str, Any]:
         "title": headline(run),
         "details": details(run),
         "shares": _shares(run),
+        "gate": _gate(run),
         "findings": findings(run),
         "measures": tables.measures(run),
         "method": section(run.results, "comparison").get("method"),
@@ -71,6 +82,11 @@ def context(run: RunFiles) -> dict[str, Any]:
         "reproduce": f"palate train {shlex.quote(recipe)} {shlex.quote(again)}",
         "next_steps": [
             *([(f"palate chat {folder}", "talk to the model you trained")] if run.answers else []),
+            *(
+                []
+                if run.evaluation
+                else [(f"palate eval {folder}", "measure it, and let the gate decide")]
+            ),
             ("palate init", "write a recipe for your own data and model"),
             ("palate train my.yaml", "train on it"),
         ],
@@ -113,6 +129,34 @@ def details(run: RunFiles) -> str:
     if kl is not None:
         said.append(f"KL {decimal(kl, 1)} nats per answer")
     return "; ".join(said)
+
+
+def _gate(run: RunFiles) -> dict[str, Any] | None:
+    """What `palate eval` found, if it has measured this run."""
+    report = run.evaluation
+    checks = section(report, "gate").get("checks")
+    if not isinstance(checks, list):
+        return None
+    card = section(report, "card")
+    method = section(card, "method").get("name")
+    facts = [
+        ("data", str(card.get("data_hash") or NOT_MEASURED)[:12]),
+        ("recipe", card.get("config_hash")),
+        ("method", method),
+        *section(card, "versions").items(),
+    ]
+    slices = section(report, "preferences").get("slices")
+    return {
+        "passed": section(report, "gate").get("passed") is True,
+        "base": clean(str(section(report, "base").get("name") or "the base")),
+        "checks": check_rows(checks),
+        "card": [(clean(str(name)), clean(str(value))) for name, value in facts if value],
+        "figures": figure_rows(report),
+        "missing": [
+            (str(n), clean(str(why))) for n, why in section(report, "not_measured").items()
+        ],
+        "slices": slice_rows(slices if isinstance(slices, list) else []),
+    }
 
 
 def _shares(run: RunFiles) -> str | None:

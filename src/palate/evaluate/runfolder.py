@@ -19,6 +19,8 @@ import yaml
 from palate.evaluate.answers import Answer
 
 Table = Mapping[str, Any]
+EVALUATION = "evaluation/report.json"
+"""Where `palate eval` writes what it measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class RunFiles:
     answers: tuple[Answer, ...]
     results: Table
     manifest: Table
+    evaluation: Table
     unread: tuple[str, ...]
 
     @property
@@ -50,7 +53,8 @@ def read_run(folder: Path) -> RunFiles:
     """Read whatever a run wrote into `folder`.
 
     That is config.yaml, environment.json, metrics.jsonl, samples.jsonl, results.json and
-    snapshot/manifest.json; samples.jsonl is not missed where the results compare no answers.
+    snapshot/manifest.json, and evaluation/report.json where there is one; samples.jsonl is not
+    missed where the results compare no answers.
     Raises `ValueError` if there is no such folder.
     """
     if not folder.is_dir():
@@ -59,7 +63,7 @@ def read_run(folder: Path) -> RunFiles:
     config_text = _text(folder / "config.yaml", unread)
     metrics = _lines(folder / "metrics.jsonl", unread)
     results = _json(folder / "results.json", unread)
-    answers = folder / "samples.jsonl"
+    answers, evaluation = folder / "samples.jsonl", folder / EVALUATION
     sampled = answers.exists() or results.get("comparison", ...) is not None
     return RunFiles(
         folder=folder,
@@ -72,6 +76,7 @@ def read_run(folder: Path) -> RunFiles:
         answers=_answers(answers, unread) if sampled else (),
         results=results,
         manifest=_json(folder / "snapshot" / "manifest.json", unread),
+        evaluation=_json(evaluation, unread) if evaluation.exists() else {},
         unread=tuple(unread),
     )
 

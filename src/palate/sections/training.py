@@ -1,4 +1,4 @@
-"""The model, what of it is trained, how, and what is sampled before and after."""
+"""The model, what of it is trained, and how."""
 
 from __future__ import annotations
 
@@ -196,20 +196,3 @@ class TrainConfig(Section):
         if self.best is not None and self.eval_every == 0:
             raise ValueError("`best` needs measurements on the way: eval_every above 0")
         return self
-
-
-class EvaluateConfig(Section):
-    """What is sampled from the model before and after, and how it is scored."""
-
-    samples: int = Field(
-        16, ge=0, description="Held-out prompts answered before and after training; 0: none."
-    )
-    rule: str | None = Field(
-        None,
-        description="Rule that scores an answer, as `module:function` or `file.py:function`; it "
-        "takes the prompt's messages and the answer's text and returns a "
-        "`palate.judge.rules.RuleResult`, a bool, or a number in [0, 1].",
-    )
-    max_new_tokens: int = Field(128, ge=1, description="Longest sampled answer, in tokens.")
-    temperature: float = Field(0.8, ge=0, description="Sampling temperature; 0 is greedy.")
-    top_k: int = Field(50, ge=0, description="Sample among the k likeliest tokens; 0: all.")

@@ -1,0 +1,242 @@
+"""`palate eval`: is the model better than its base, and may it go out?"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from palate.cli.runs import is_run, run_config, run_folder
+from palate.cli.speaking import place_of
+from palate.config import ConfigError, RunConfig, load_config
+from palate.progress import Reporter, reporter_for
+from palate.records import Message
+
+if TYPE_CHECKING:
+    from palate.evaluate.measure.candidate import Candidate
+    from palate.evaluate.measure.gathering import Gathered, Texts
+    from palate.evaluate.measure.report import Judges
+    from palate.records import Example
+
+NOT_PASSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model's report, and what it and the base answered."""
+
+    report: dict[str, Any]
+    mine: Gathered
+    base: Gathered
+
+
+def run_eval(words: Sequence[str], base: str | None, *, as_json: bool) -> None:
+    """Measure and show; exit code 3 where a run does not pass its gate."""
+    from palate.cli.stop import Stopped
+
+    say = reporter_for()
+    found, _ = measure(words, base, say)
+    if as_json:
+        typer.echo(json.dumps([one.report for one in found], ensure_ascii=False))
+    else:
+        for one in found:
+            show(one, say)
+    if not all(one.report["gate"]["passed"] for one in found):
+        raise Stopped("", NOT_PASSED)
+
+
+def run_compare(words: Sequence[str], base: str | None, out: str, *, as_json: bool) -> None:
+    """Measure the models, from what is known already where it is, and write one page of all."""
+    from palate.evaluate.measure.compare import figures, write_comparison
+    from palate.judge.rules import load_rule
+
+    say = reporter_for()
+    found, texts = measure(words, base, say)
+    reports = [one.report for one in found]
+    rule = reports[0]["evaluate"]["rule"]
+    gathered = [*(one.mine for one in found), found[0].base]
+    write_comparison(Path(out), reports, gathered, texts, load_rule(rule) if rule else None)
+    if as_json:
+        typer.echo(json.dumps(reports, ensure_ascii=False))
+        return
+    names = [one.candidate.name for one in (gathered[-1], *gathered[:-1])]
+    say.table("", ["", *names], figures(reports))
+    say.note(f"\npage    {out}")
+
+
+def measure(words: Sequence[str], base: str | None, say: Reporter) -> tuple[list[Measured], Texts]:
+    """The measurements of the models that `words` names, under its settings.
+
+    Raises `ConfigError` with the cure for words that fit nothing.
+    """
+    say.note("loading …")
+    models = [word for word in words if "=" not in word or Path(word).exists()]
+    overrides = [word for word in words if word not in models]
+    runs = [run_folder(word) for word in models if is_run(word)]
+    if not runs:
+        raise ConfigError(
+            "name a run's folder: its recipe says what is measured, and its held-out data on what"
+        )
+    config = load_config(runs[0] / "config.yaml", overrides)
+    first = base or _base_of(models)
+    candidates = [_candidate(word) for word in models]
+    named = _named([*candidates, _candidate(first, model_of_run=False, like=config)])
+    from palate.cli.stop import Stopped
+    from palate.evaluate.measure.assess import assess
+
+    texts = texts_of(runs, config, say)
+    with judges_of(config) as judges:
+        try:
+            found = assess(named[:-1], named[-1], texts, config, judges, say)
+        except KeyboardInterrupt:
+            raise Stopped("stopped; what was done is kept: the same command goes on") from None
+    return [Measured(*one) for one in found], texts
+
+
+def _base_of(models: Sequence[str]) -> str:
+    """The model that all runs were trained from; of a run with stages, where the first began."""
+    whole = [Path(word) for word in models if is_run(word)]
+    bases = [run_config(folder).model.path for folder in whole]
+    if len(set(bases)) > 1:
+        raise ConfigError(
+            f"the runs have different bases ({', '.join(sorted(set(bases)))}): name the model "
+            "that all are held against with --base"
+        )
+    return bases[0]
+
+
+def _candidate(word: str, *, model_of_run: bool = True, like: RunConfig | None = None) -> Candidate:
+    from palate.evaluate.measure.candidate import Candidate
+
+    if like is not None and not is_run(word):
+        return Candidate(Path(word).name, word, like.data.template, like.model.trust_remote_code)
+    place, template, trust = place_of(word)
+    run = run_folder(word) if is_run(word) and model_of_run else None
+    return Candidate(
+        Path(word).resolve().name if run else Path(word).name, place, template, trust, run
+    )
+
+
+def _named(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Names that differ: a second model of a name gets a number."""
+    seen: dict[str, int] = {}
+    out = []
+    for one in candidates:
+        seen[one.name] = seen.get(one.name, 0) + 1
+        count = seen[one.name]
+        out.append(one if count == 1 else replace(one, name=f"{one.name} ({count})"))
+    return out
+
+
+def texts_of(runs: Sequence[Path], config: RunConfig, say: Reporter) -> Texts:
+    """Held-out examples that no run was trained on, and the fixed sets that the recipe names."""
+    from palate.evaluate.measure import sets
+    from palate.evaluate.measure.gathering import Texts
+    from palate.evaluate.measure.instructions import as_examples, instruction_prompts
+    from palate.evaluate.measure.tasks import check_tasks
+
+    heldout = _heldout(runs, say)
+    evaluate = config.evaluate
+    check_tasks(evaluate.tasks)
+    asked_for = instruction_prompts(evaluate.instructions, evaluate.limit)
+    safety = sets.evenly(sets.safety_examples(evaluate.safety, our_safety()), evaluate.limit)
+    asked = [
+        sets.heldout_set([e for e in heldout if e.prompt], evaluate, config.seed),
+        sets.fixed_set("instructions", as_examples(asked_for), evaluate),
+        sets.fixed_set("maths", sets.maths_examples(evaluate.maths, evaluate.limit), evaluate),
+        sets.fixed_set("safety", safety, evaluate),
+    ]
+    return Texts(
+        tuple(one for one in asked if one is not None),
+        tuple(e for e in heldout if e.shape == "pair"),
+        tuple(sets.demonstrations(evaluate.demonstrations, evaluate.limit)),
+        tuple(asked_for),
+        tuple(evaluate.tasks),
+        evaluate.limit,
+    )
+
+
+def _heldout(runs: Sequence[Path], say: Reporter) -> list[Example]:
+    from palate.store.snapshot import read_snapshot
+
+    first, *others = [read_snapshot(folder / "snapshot") for folder in runs]
+    seen = {e.prompt_key for one in others for e in one.train}
+    kept = [e for e in first.heldout if e.prompt_key not in seen]
+    if len(kept) < len(first.heldout):
+        say.note(
+            f"{len(first.heldout) - len(kept)} held-out examples of {runs[0]} are left out: "
+            "another run was trained on their prompts"
+        )
+    return kept
+
+
+def our_safety() -> list[Example]:
+    """The red team's attacks as they stand, and its harmless prompts that sound dangerous."""
+    from palate.evaluate.measure.safety import UNSAFE
+    from palate.records import Example
+    from palate.redteam.seeds import load_attacks, load_benign
+
+    unsafe = [
+        (attack, {"safety": UNSAFE, "type": category.id})
+        for category in load_attacks().categories
+        if not category.canary
+        for attack in category.attacks
+    ]
+    harmless = [
+        (one.prompt, {"safety": "harmless", "type": one.type}) for one in load_benign().prompts
+    ]
+    return [Example((Message("user", text),), (), tags=tags) for text, tags in (*unsafe, *harmless)]
+
+
+@contextmanager
+def judges_of(config: RunConfig) -> Iterator[Judges]:
+    """The recipe's rule and judge of pairs, closed after use."""
+    from palate.evaluate.measure.report import Judges
+    from palate.judge.build import build_pair_judge, identity
+    from palate.judge.rules import load_rule
+    from palate.redteam.refusal import declines, refuses
+    from palate.sections import JudgeConfig
+
+    evaluate = config.evaluate
+    judge = evaluate.judge
+    if judge is None and evaluate.rule is not None:
+        judge = JudgeConfig(kind="rule", rule=evaluate.rule)
+    judges = Judges(
+        rule=load_rule(evaluate.rule) if evaluate.rule else None,
+        declines=declines,
+        refuses=refuses,
+    )
+    if judge is None:
+        yield judges
+        return
+    with build_pair_judge(judge) as pair:
+        yield replace(judges, pair=pair, identity=identity(judge))
+
+
+def show(one: Measured, say: Reporter) -> None:
+    """The figures, the gate, and what to do next."""
+    from palate.evaluate.measured import check_rows, figure_rows
+
+    report = one.report
+    name, base = report["model"]["name"], report["base"]["name"]
+    say.table(f"{name} beside {base}", ["", base, name, "change"], figure_rows(report))
+    say.table("Gate", ["", "measured", "wanted", ""], check_rows(report["gate"]["checks"]))
+    for part, why in report["not_measured"].items():
+        say.note(f"not measured: {part}: {why}")
+    passed = report["gate"]["passed"]
+    say.note("\nthe gate is passed" if passed else "\nTHE GATE IS NOT PASSED: this model stays in")
+    run = one.mine.candidate.run
+    if run is not None:
+        say.note(f"\nreport  {run / 'report.html'}\nfigures {run / 'evaluation' / 'report.json'}\n")
+        folder = shlex.quote(str(run))
+        say.note(
+            f"next:   palate export {folder} --to gguf"
+            if passed
+            else f"next:   palate compare {folder} OTHER-RUN"
+        )

@@ -1,0 +1,82 @@
+"""Tasks of EleutherAI's lm-evaluation-harness by their names, where that is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from palate.config import ConfigError
+from palate.evaluate.measure.candidate import Candidate
+from palate.evaluate.measure.kept import kept_rows
+from palate.model.load import resolve
+from palate.model.place import pick_device
+from palate.resumable import Row
+
+
+def check_tasks(names: Sequence[str]) -> None:
+    """Raise `ConfigError` with the cure where tasks are wanted and lm-eval is not there."""
+    if names and importlib.util.find_spec("lm_eval") is None:
+        raise ConfigError("evaluate.tasks needs the package lm-eval: pip install 'lm_eval[hf]'")
+
+
+def task_values(
+    candidate: Candidate,
+    names: Sequence[str],
+    limit: int | None,
+    device: str,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, dict[str, float]]:
+    """What lm-eval measures of each task: its metrics by name, as it reports them.
+
+    Zero-shot or as the task says itself, over its first `limit` rows (None: all), from the cache
+    where they are there. Raises `ConfigError` for what lm-eval refuses.
+    """
+
+    def work(_: int, group: Sequence[str]) -> list[Row]:
+        return [_values(candidate, name, limit, device) for name in group]
+
+    settings = {"model": candidate.identity, "tasks": list(names), "limit": limit}
+    rows = kept_rows("tasks", settings, names, 1, work, advance)
+    return dict(zip(names, rows, strict=True))
+
+
+def _values(candidate: Candidate, name: str, limit: int | None, device: str) -> dict[str, float]:
+    lm_eval = importlib.import_module("lm_eval")
+    arguments: dict[str, Any] = {
+        "pretrained": resolve(candidate.place),
+        "trust_remote_code": candidate.trust_remote_code,
+    }
+    try:
+        found = lm_eval.simple_evaluate(
+            model="hf",
+            model_args=arguments,
+            tasks=[name],
+            limit=limit,
+            device=pick_device(device),
+            log_samples=False,
+        )
+    except Exception as error:  # somebody else's program: whatever it raises is about the task
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"lm-eval cannot measure the task '{name}': {first}") from error
+    return {
+        metric.removesuffix(",none"): float(value)
+        for metric, value in found["results"][name].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def beside(
+    model: dict[str, dict[str, float]], base: dict[str, dict[str, float]]
+) -> dict[str, dict[str, dict[str, float]]] | None:
+    """By task and metric, the two models' values; None without tasks."""
+    found = {
+        task: {
+            metric: {"model": value, "base": base[task][metric]}
+            for metric, value in values.items()
+            if metric in base.get(task, {})
+        }
+        for task, values in model.items()
+    }
+    return found or None
