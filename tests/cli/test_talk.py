@@ -12,6 +12,8 @@ from tests.tiny import byte_tokenizer, tiny_model
 from typer.testing import Result
 
 from palate.cli import talk as talking
+from palate.cli.desk import Desk
+from palate.cli.remarks import Remarks
 from palate.cli.runs import shared_system
 from palate.cli.talk import Talk
 from palate.generate.sampling import Sampling
@@ -131,11 +133,12 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_was_said() -> None:
 def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     talk, say = a_talk(), Quiet()
     talk.turns = [Message("user", "x")]
-    assert talking._command(talk, "/system Be brief.", say)
+    desk = Desk(Remarks("unused.db", "tiny"), None)
+    assert talking._command(talk, desk, "/system Be brief.", False, say)
     assert talk.system == "Be brief."
     assert talk.turns == []
-    assert talking._command(talk, "/what", say)
-    assert not talking._command(talk, "/quit", say)
+    assert talking._command(talk, desk, "/what", False, say)
+    assert not talking._command(talk, desk, "/quit", False, say)
 
 
 class Keyboard:
@@ -197,3 +200,44 @@ def test_the_shared_system_prompt_is_one_that_all_have() -> None:
     assert shared_system([example("system", "user"), example("user")]) is None
     assert shared_system([example("user")]) is None
     assert shared_system([]) is None
+
+
+def test_remarks_are_kept_in_the_store(
+    palate: Palate, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thumb, an edit and a vote, each with the whole conversation, become pairs and labels."""
+    from palate.store.database import Store
+    from palate.store.reading import stored
+
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    db = tmp_path / "talk.db"
+    lines = "/good\nhello\n/good\n/bad\nagain\n/edit Better.\nmore\n/2\n/compare\n/2\n/quit\n"
+    done = palate("chat", finished_run, "--max-new-tokens", 3, "--db", db, typed=lines)
+    assert done.exit_code == 0, done.output
+    assert "there is no answer yet" in done.stderr
+    assert "first /compare" in done.stderr
+    with Store.open(db, create=False) as store:
+        rows = {one.example.prompt[-1].content: one for one in stored(store)}
+    assert set(rows) == {"hello", "again", "more"}
+    assert rows["hello"].example.prompt[0] == Message("system", SYSTEM)
+    thumbs = [signal.label for signal in rows["hello"].signals if signal.kind == "thumb"]
+    assert thumbs[-1] is False, "the last word counts"
+    (edit,) = rows["again"].signals
+    assert edit.edit == (Message("assistant", "Better."),)
+    voted = rows["more"].example
+    assert voted.prompt[-2] == Message("assistant", "Better."), "the talk went on with the edit"
+    (vote,) = rows["more"].signals
+    assert (vote.kind, vote.choice, vote.over) == ("vote", 1, 0)
+    assert [answer.source for answer in voted.completions] == [finished_run.name, "base"]
+
+
+def test_a_model_that_is_no_run_has_nothing_to_compare_with(
+    palate: Palate, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    lines = "hello\n/compare\n/edit\n"
+    db = tmp_path / "talk.db"
+    done = palate("chat", tiny_model_folder, "--max-new-tokens", 2, "--db", db, typed=lines)
+    assert done.exit_code == 0
+    assert "has none" in done.stderr
+    assert "in one line" in done.stderr
+    assert not db.exists(), "the store is made with the first remark"

@@ -262,12 +262,13 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    db: Store = DEFAULT,
     debug: Debug = False,
 ) -> None:
-    """Talk to a model in the terminal."""
+    """Talk to a model in the terminal; /good, /bad and /edit keep what you think of its answers."""
     from palate.cli.talk import run_chat
 
-    guarded(lambda: run_chat(model, system, temperature, max_new_tokens, seed), debug)
+    guarded(lambda: run_chat(model, system, temperature, max_new_tokens, seed, db), debug)
 
 
 @app.command()

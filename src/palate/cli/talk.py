@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from palate.cli.runs import is_run, run_folder, shared_system
+from palate.cli.desk import REMARKS, Desk, Rival, remark, write_pieces
+from palate.cli.remarks import Remarks
+from palate.cli.runs import is_run, run_config, run_folder, shared_system
 from palate.cli.speaking import place_of
 from palate.progress import Reporter, reporter_for
 from palate.records import Message
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from palate.model.policy import Policy
     from palate.tokens.render import Renderer
 
-HELP = "/system TEXT changes the system prompt, /reset starts over, /quit or Ctrl-D leaves"
+HELP = (
+    "/good, /bad and /edit BETTER ANSWER keep what you think of the last answer in the store; "
+    "/compare shows the base's answer, then /1 or /2 says which is better; /system TEXT changes "
+    "the system prompt, /reset starts over, /quit or Ctrl-D leaves"
+)
 
 
 @dataclass(slots=True)
@@ -56,6 +62,10 @@ class Talk:
         self.turns = turns
         return ids, dropped
 
+    def asked(self) -> list[Message]:
+        """Everything before the last answer, as the model saw it."""
+        return self._messages(self.turns[:-1])
+
     def _messages(self, turns: list[Message]) -> list[Message]:
         return [Message("system", self.system), *turns] if self.system else turns
 
@@ -85,19 +95,42 @@ class Talk:
 
 
 def run_chat(
-    model: str, system: str | None, temperature: float, max_new_tokens: int, seed: int
+    model: str,
+    system: str | None,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    db: str,
 ) -> None:
     """Load the model, then answer line by line until the input ends."""
     say = reporter_for()
     talk = open_talk(model, system, temperature, max_new_tokens, seed, say)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    base = run_config(model).model.path if is_run(model) else None
+    rival = None
+    if base is not None:
+        rival = Rival(
+            base,
+            "base",
+            lambda: open_talk(base, None, temperature, max_new_tokens, seed, say),
+        )
+    desk = Desk(Remarks(db, Path(model).name), rival)
     if interactive:
         say.note(HELP)
+    try:
+        _converse(talk, desk, interactive, say)
+    finally:
+        desk.remarks.close()
+
+
+def _converse(talk: Talk, desk: Desk, interactive: bool, say: Reporter) -> None:
+    """Line by line until the input ends."""
     for line in _lines(interactive, say):
         if line.startswith("/"):
-            if not _command(talk, line, say):
+            if not _command(talk, desk, line, interactive, say):
                 return
             continue
+        desk.duel = None
         try:
             ids, dropped = talk.prompt(line)
         except ValueError as error:
@@ -187,13 +220,16 @@ def _clean(line: str) -> str:
     return line.encode("utf-8", "replace").decode("utf-8").strip()
 
 
-def _command(talk: Talk, line: str, say: Reporter) -> bool:
+def _command(talk: Talk, desk: Desk, line: str, interactive: bool, say: Reporter) -> bool:
     """Do what a line that begins with a slash says; False to leave."""
     name, _, rest = line.partition(" ")
     if name in {"/quit", "/exit", "/q"}:
         return False
-    if name == "/reset":
+    if name in REMARKS:
+        remark(talk, desk, name, rest.strip(), interactive, say)
+    elif name == "/reset":
         talk.reset()
+        desk.duel = None
         say.note("(a new conversation)")
     elif name == "/system" and rest.strip():
         talk.system = rest.strip()
@@ -207,17 +243,5 @@ def _command(talk: Talk, line: str, say: Reporter) -> bool:
 
 
 def _show(talk: Talk, ids: list[int], interactive: bool, say: Reporter) -> None:
-    """Write the answer as it comes; in a terminal, Ctrl-C ends the answer and not the talk."""
-    pieces = talk.answer(ids)
-    try:
-        for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        if not interactive:
-            raise
-        pieces.close()
-        typer.echo()
-        say.note("(stopped; what was said stays in the conversation)")
-        return
-    typer.echo("\n" if interactive else "")
+    """Write the answer as it comes."""
+    write_pieces(talk.answer(ids), interactive, say, [])

@@ -113,8 +113,7 @@ def _read_all(path: Path) -> list[Answer]:
 def _answer(
     example: Example, one: Sample, renderer: Renderer, stage: Stage, rule: Rule | None
 ) -> Answer:
-    ids = one.ids[:-1] if one.finished else one.ids
-    text = renderer.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+    text = renderer.text(one.ids)
     return Answer(
         prompt=example.prompt,
         group=example.prompt_key,

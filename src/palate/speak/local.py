@@ -61,9 +61,7 @@ class LocalSpeaker:
         return ids
 
     def _reply(self, one: Sample) -> Reply:
-        ids = one.ids[:-1] if one.finished else one.ids
-        text = self.renderer.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return Reply(text.strip(), one.finished)
+        return Reply(self.renderer.text(one.ids), one.finished)
 
 
 def open_local(

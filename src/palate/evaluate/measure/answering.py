@@ -13,7 +13,7 @@ from palate.records import Example, digest
 from palate.resumable import Row
 from palate.tokens.render import Unusable
 
-GROUP = 32
+GROUP = 16
 """Prompts that are answered at once, and kept at once."""
 
 
@@ -58,10 +58,13 @@ def answers_of(
     asked: PromptSet,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[list[Spoken]]:
-    """`n` answers to each prompt, in order; from the cache where they are there."""
+    """`n` answers to each prompt, in order; from the cache where they are there.
+
+    `advance` is told how many answers there are.
+    """
 
     def work(number: int, group: Sequence[Example]) -> list[Row]:
-        return _answer(opened, asked, number, group)
+        return _answer(opened, asked, number, group, advance)
 
     settings = {
         "model": candidate.identity,
@@ -70,14 +73,22 @@ def answers_of(
         "longest": opened.renderer.max_length,
         **asked.manner,
     }
-    rows = kept_rows("answers", settings, asked.examples, GROUP, work, advance)
+    rows = kept_rows(
+        "answers", settings, asked.examples, GROUP, work, lambda rows: advance(rows * asked.n)
+    )
     return [
         [Spoken(tuple(a["ids"]), a["text"], a["finished"], a["failure"]) for a in row["answers"]]
         for row in rows
     ]
 
 
-def _answer(opened: Opened, asked: PromptSet, number: int, group: Sequence[Example]) -> list[Row]:
+def _answer(
+    opened: Opened,
+    asked: PromptSet,
+    number: int,
+    group: Sequence[Example],
+    advance: Callable[[int], None],
+) -> list[Row]:
     """One group: every prompt has a stream of draws of its own, by the seed and its place."""
     prompts: list[list[int] | str] = [_prompt(opened, asked, example) for example in group]
     usable = [prompt for prompt in prompts if not isinstance(prompt, str)]
@@ -88,8 +99,10 @@ def _answer(opened: Opened, asked: PromptSet, number: int, group: Sequence[Examp
             Sampling(asked.max_new_tokens, asked.temperature, asked.top_k, (asked.seed, number)),
             end_ids=tuple(opened.renderer.end_ids),
             n=asked.n,
+            advance=advance,
         )
     )
+    advance((len(prompts) - len(usable)) * asked.n)
     rows: list[Row] = []
     for example, prompt in zip(group, prompts, strict=True):
         if isinstance(prompt, str):

@@ -93,7 +93,8 @@ def _one(
         "layout": opened.policy.layout,
     }
     for asked in texts.sets:
-        with say.bar(f"{candidate.name}: {asked.name}", len(asked.examples)) as bar:
+        total = len(asked.examples) * asked.n
+        with say.bar(f"{candidate.name}: {asked.name}", total) as bar:
             out.answers[asked.name] = answers_of(candidate, opened, asked, bar.advance)
     for asked in texts.sets:
         if asked.name == HELDOUT:

@@ -27,7 +27,8 @@ def kept_rows(
 ) -> list[Row]:
     """A row for each item, in order: `work(number, items)` makes those of a group of `size`.
 
-    `settings` must tell the items apart too. Raises `ValueError` where another process is at it.
+    `settings` must tell the items apart too. `advance` is told how many rows were there already;
+    of the others `work` tells itself. Raises `ValueError` where another process is at it.
     """
     groups = [items[at : at + size] for at in range(0, len(items), size)]
     about = {"kind": kind, "group": size, **settings}
@@ -41,5 +42,4 @@ def kept_rows(
                 rows = work(number, group)
                 assert len(rows) == len(group)
                 log.append(rows)
-                advance(len(group))
         return log.rows

@@ -38,7 +38,9 @@ def scores_of(
     """For each example, its completions in order; from the cache where they are there."""
 
     def work(_: int, group: Sequence[Rendered]) -> list[Row]:
-        return [{"branches": found} for found in _score(opened, group)]
+        found = [{"branches": branches} for branches in _score(opened, group)]
+        advance(len(group))
+        return found
 
     settings = {
         "model": candidate.identity,

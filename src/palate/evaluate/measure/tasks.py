@@ -35,7 +35,9 @@ def task_values(
     """
 
     def work(_: int, group: Sequence[str]) -> list[Row]:
-        return [_values(candidate, name, limit, device) for name in group]
+        rows = [_values(candidate, name, limit, device) for name in group]
+        advance(len(group))
+        return rows
 
     settings = {"model": candidate.identity, "tasks": list(names), "limit": limit}
     rows = kept_rows("tasks", settings, names, 1, work, advance)

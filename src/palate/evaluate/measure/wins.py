@@ -62,6 +62,7 @@ def duels(
         asked = [Question(*one) for one in group if one[1] != one[2]]
         said = iter(judge.compare(asked) if asked else ())
         opinions = [Opinion(0.5) if one[1] == one[2] else next(said) for one in group]
+        advance(len(group))
         return [{"wins": o.first_wins, "failure": o.failure, "raw": list(o.raw)} for o in opinions]
 
     texts = digest([[e.prompt_key, first, second] for e, first, second in met])[:24]

@@ -1,0 +1,70 @@
+"""What somebody says of an answer in `palate chat`, kept in the store at once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from palate.records import Arrival, Completion, Example, Message, Signal
+
+if TYPE_CHECKING:
+    from palate.store.database import Store
+
+SOURCE = "palate chat"
+
+
+class Remarks:
+    """Opens the store at the first remark, and tells it the answer and what was said of it.
+
+    An answer that was remarked on before is the same interaction: of one person the last word
+    counts.
+    """
+
+    def __init__(self, place: str, model: str) -> None:
+        self.place, self.model = place, model
+        self._store: Store | None = None
+        self._ids: dict[tuple[str, ...], str] = {}
+
+    def thumb(self, prompt: Sequence[Message], answer: str, *, up: bool) -> None:
+        """The answer was good, or it was bad."""
+        known = self._told(prompt, (Completion((Message("assistant", answer),), self.model),))
+        self._add(Signal((known,), "thumb", label=up))
+
+    def edit(self, prompt: Sequence[Message], answer: str, better: str) -> None:
+        """The answer as it should have been."""
+        known = self._told(prompt, (Completion((Message("assistant", answer),), self.model),))
+        self._add(Signal((known,), "edit", edit=(Message("assistant", better),)))
+
+    def vote(
+        self, prompt: Sequence[Message], answers: Sequence[tuple[str, str]], better: int
+    ) -> None:
+        """Of two answers, (model, text) each, one is better."""
+        told = tuple(Completion((Message("assistant", t),), m) for m, t in answers)
+        known = self._told(prompt, told)
+        self._add(Signal((known,), "vote", choice=better, over=1 - better))
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+
+    def _told(self, prompt: Sequence[Message], answers: tuple[Completion, ...]) -> str:
+        """The id of the interaction, which is in the store when this returns."""
+        example = Example(tuple(prompt), answers)
+        said = (example.prompt_key, *(answer.content_key for answer in answers))
+        if said not in self._ids:
+            name = f"palate:chat-{secrets.token_hex(12)}"
+            self._open().add([Arrival(example, (name,))], SOURCE)
+            self._ids[said] = name
+        return self._ids[said]
+
+    def _add(self, signal: Signal) -> None:
+        self._open().add([Arrival(signal)], SOURCE)
+
+    def _open(self) -> Store:
+        if self._store is None:
+            from palate.store.database import Store
+
+            self._store = Store.open(self.place)
+        return self._store
