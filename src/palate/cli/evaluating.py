@@ -115,12 +115,18 @@ def _candidate(word: str, *, model_of_run: bool = True, like: RunConfig | None =
     from palate.evaluate.measure.candidate import Candidate
 
     if like is not None and not is_run(word):
-        return Candidate(Path(word).name, word, like.data.template, like.model.trust_remote_code)
+        return Candidate(_name(word), word, like.data.template, like.model.trust_remote_code)
     place, template, trust = place_of(word)
     run = run_folder(word) if is_run(word) and model_of_run else None
-    return Candidate(
-        Path(word).resolve().name if run else Path(word).name, place, template, trust, run
-    )
+    return Candidate(_name(word), place, template, trust, run)
+
+
+def _name(word: str) -> str:
+    """The last part of a path, or of a hub id; of a run's `model` folder, the run's."""
+    place = Path(word)
+    if place.name == "model" and is_run(place.parent):
+        place = place.parent
+    return place.resolve().name if place.exists() else place.name
 
 
 def _named(candidates: Sequence[Candidate]) -> list[Candidate]:

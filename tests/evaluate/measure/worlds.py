@@ -71,13 +71,23 @@ def make_run(
     home: Path, name: str, base: Path, answers: Answers, *, lr: float, steps: int, beta: float
 ) -> Path:
     """A run of DPO on pairs that `answers` draws, from the base's model."""
-    draw = random.Random(1)
-    rows = []
-    for number in range(PROMPTS):
-        chosen, rejected = answers(draw)
-        rows.append({"prompt": prompt(number), "chosen": chosen, "rejected": rejected})
     method = {"name": "dpo", "beta": beta}
-    return _train(home, name, str(base / "model"), rows, method, lr=lr, steps=steps)
+    return _train(home, name, str(base / "model"), pairs_of(answers), method, lr=lr, steps=steps)
+
+
+def pairs_of(answers: Answers) -> list[dict[str, Any]]:
+    """A pair to each prompt."""
+    draw = random.Random(1)
+    drawn = [answers(draw) for _ in range(PROMPTS)]
+    return [
+        {"prompt": prompt(number), "chosen": chosen, "rejected": rejected}
+        for number, (chosen, rejected) in enumerate(drawn)
+    ]
+
+
+def write_pairs(path: Path, answers: Answers) -> str:
+    """The same pairs as a file."""
+    return write_rows(path, pairs_of(answers))
 
 
 def _train(

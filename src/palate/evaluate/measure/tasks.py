@@ -17,8 +17,15 @@ from palate.resumable import Row
 
 def check_tasks(names: Sequence[str]) -> None:
     """Raise `ConfigError` with the cure where tasks are wanted and lm-eval is not there."""
-    if names and importlib.util.find_spec("lm_eval") is None:
+    if names and not _installed():
         raise ConfigError("evaluate.tasks needs the package lm-eval: pip install 'lm_eval[hf]'")
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("lm_eval") is not None
+    except ValueError:  # a module that was taken away has no spec
+        return False
 
 
 def task_values(
@@ -65,7 +72,7 @@ def _values(candidate: Candidate, name: str, limit: int | None, device: str) -> 
     return {
         metric.removesuffix(",none"): float(value)
         for metric, value in found["results"][name].items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and metric != "sample_len"
     }
 
 
