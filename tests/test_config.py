@@ -260,7 +260,7 @@ def test_stages_by_their_methods_or_by_what_differs() -> None:
         ({"method": ["dpo", {"weight": 2}]}, "a method needs a name"),
         ({"method": ["dpo", 3]}, "'method"),
         ({"stages": "sft"}, "'stages': Input should be a valid list"),
-        ({"stages": [3]}, "'stages.0': Input should be a valid dictionary"),
+        ({"stages": [3]}, "'stages.1': Input should be a valid dictionary"),
         ({"train": {"patience": 2}}, "patience needs `best`: accuracy, loss or reward"),
         ({"train": {"patience": 0, "best": "loss"}}, "greater than or equal to 1"),
         ({"train": {"best": "loss", "eval_every": 0}}, "eval_every above 0"),

@@ -20,7 +20,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "palate"
 
-FOUNDATION = {"records", "config", "sections", "recipe_text", "machine", "durable", "resumable"}
+FOUNDATION = {
+    "records",
+    "config",
+    "problems",
+    "sections",
+    "recipe_text",
+    "machine",
+    "durable",
+    "resumable",
+}
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
 ASKING = {"speak", "constitution", "redteam"}
@@ -61,7 +70,8 @@ ROOMS = {
     "progress": Room(set(), {"rich"}),
     "recipe_text": Room(set(), {"yaml"}),
     "sections": Room(set(), {"pydantic"}),
-    "config": Room({"recipe_text", "sections"}, {"pydantic", "yaml"}),
+    "problems": Room({"recipe_text"}, {"pydantic"}),
+    "config": Room({"problems", "recipe_text", "sections"}, {"pydantic", "yaml"}),
     "sweep": Room(FOUNDATION, set()),
     "ingest": Room(FOUNDATION, {"pyarrow", "huggingface_hub", "yaml", "orjson"}),
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"} | CURATION | LINT),

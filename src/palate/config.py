@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from palate.problems import explain
 from palate.recipe_text import SHORTHAND, ConfigError, Dumper, Loader, apply_overrides, nearest
 from palate.sections import (
     AdapterConfig,
@@ -161,30 +162,7 @@ def build_config(raw: dict[str, Any], origin: str = "the config") -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise ConfigError(f"{origin}: " + "; ".join(lines)) from error
-
-
-def _explain(problem: Any) -> str:
-    where = [str(part) for part in problem["loc"]]
-    dotted = ".".join(where)
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{dotted}'{nearest(where[-1], _keys_at(where[:-1]))}"
-    if problem["type"] == "missing":
-        return f"'{dotted}' is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{dotted}': {message} (got {problem['input']!r})"
-
-
-def _keys_at(parts: list[str]) -> list[str]:
-    section: type[BaseModel] = RunConfig
-    for part in parts:
-        field = section.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            break
-        if issubclass(field.annotation, BaseModel):
-            section = field.annotation
-    return list(section.model_fields)
+        raise ConfigError(f"{origin}: {explain(error, RunConfig)}") from error
 
 
 def dump_config(config: RunConfig) -> str:

@@ -15,7 +15,7 @@ def test_words_become_a_manner() -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("temprature=1", "unknown setting 'temprature'; did you mean 'temperature'?"),
+        ("temprature=1", "unknown key 'temprature'; did you mean 'temperature'?"),
         ("seed=-1", "'seed': Input should be greater than or equal to 0"),
         ("temperature=.inf", "finite"),
         ("seed", "write key=value"),

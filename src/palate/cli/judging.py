@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from palate.cli.filling import Counts, Filling, agreement_with_people
-from palate.config import ConfigError, apply_overrides, nearest
+from palate.config import ConfigError, apply_overrides
 from palate.progress import Reporter, reporter_for
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def judge_config(judge: str | None, settings: Sequence[str] = ()) -> JudgeConfig
     """A YAML file, a kind, or a rule, with `key=value` settings over it; `ConfigError`."""
     from pydantic import ValidationError
 
+    from palate.problems import explain
     from palate.sections import JudgeConfig
 
     raw = apply_overrides(_raw(judge), settings)
     try:
         return JudgeConfig.model_validate(raw)
     except ValidationError as error:
-        said = "; ".join(_explain(problem) for problem in error.errors())
-        raise ConfigError(f"the judge: {said}") from error
+        raise ConfigError(f"the judge: {explain(error, JudgeConfig)}") from error
 
 
 def _raw(judge: str | None) -> dict[str, Any]:
@@ -98,19 +98,6 @@ def _raw(judge: str | None) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise ConfigError(f"the judge {judge} must be a mapping of settings, such as `kind: llm`")
     return read
-
-
-def _explain(problem: Any) -> str:
-    from palate.sections import JudgeConfig, ServerConfig
-
-    where = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        section = ServerConfig if where[:1] == ["server"] else JudgeConfig
-        return f"unknown key '{'.'.join(where)}'{nearest(where[-1], section.model_fields)}"
-    if problem["type"] == "missing":
-        return f"'{'.'.join(where)}' is missing"
-    said = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{'.'.join(where)}': {said}" if where else said
 
 
 def _store_of(target: str, format: str, say: Reporter) -> str:

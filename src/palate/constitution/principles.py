@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from palate.config import ConfigError, Section, nearest
+from palate.problems import explain
 from palate.recipe_text import Loader
 from palate.records import canonical_json, digest
 
@@ -122,31 +123,12 @@ def _checked(raw: dict[str, Any], origin: str) -> Constitution:
     try:
         found = Constitution.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {'; '.join(map(_explain, error.errors()))}") from error
+        raise ConfigError(f"{origin}: {explain(error, Constitution)}") from error
     ids = Counter(principle.id for principle in found.principles)
     twice = [name for name, number in ids.items() if number > 1]
     if twice:
         raise ConfigError(f"{origin}: two principles are called '{twice[0]}'")
     return found
-
-
-def _explain(problem: Any) -> str:
-    """One problem as a person would say it, with the principle's place counted from 1."""
-    parts = problem["loc"]
-    where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in parts)
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'{nearest(str(parts[-1]), _keys(parts[:-1]))}"
-    if problem["type"] == "missing":
-        return f"'{where}' is missing"
-    said = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{where}': {said} (got {str(problem['input'])[:60]!r})"
-
-
-def _keys(parts: Sequence[Any]) -> list[str]:
-    model: type[BaseModel] = Constitution
-    if parts and parts[0] in {"principles", "examples"}:
-        model = Principle if parts[0] == "principles" else Shot
-    return list(model.model_fields)
 
 
 def draw(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from palate.config import ConfigError, Section, nearest
+from palate.config import ConfigError, Section
+from palate.problems import explain
 from palate.recipe_text import Loader
 
 ATTACKS, BENIGN = Path(__file__).with_name("attacks.yaml"), Path(__file__).with_name("benign.yaml")
@@ -48,7 +49,7 @@ class BenignSet(Section):
 
 def load_attacks(path: Path = ATTACKS) -> AttackSet:
     """Read a file of attacks; raises `ConfigError`, one clear line."""
-    found = _read(path, AttackSet, "categories", Category)
+    found = _read(path, AttackSet)
     ids = Counter(category.id for category in found.categories)
     twice = [name for name, number in ids.items() if number > 1]
     if twice:
@@ -58,10 +59,10 @@ def load_attacks(path: Path = ATTACKS) -> AttackSet:
 
 def load_benign(path: Path = BENIGN) -> BenignSet:
     """Read a YAML file of benign prompts; raises `ConfigError`, one clear line."""
-    return _read(path, BenignSet, "prompts", Benign)
+    return _read(path, BenignSet)
 
 
-def _read(path: Path, kind: type[Kind], part: str, item: type[BaseModel]) -> Kind:
+def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader
     except OSError as error:
@@ -73,17 +74,4 @@ def _read(path: Path, kind: type[Kind], part: str, item: type[BaseModel]) -> Kin
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        keys = {part: list(item.model_fields)}
-        said = "; ".join(_explain(problem, part, keys) for problem in error.errors())
-        raise ConfigError(f"{path}: {said}") from error
-
-
-def _explain(problem: Any, part: str, keys: dict[str, list[str]]) -> str:
-    parts = problem["loc"]
-    where = ".".join(str(p + 1) if isinstance(p, int) else str(p) for p in parts)
-    if problem["type"] == "extra_forbidden":
-        valid = keys[part] if len(parts) > 1 else [part]
-        return f"unknown key '{where}'{nearest(str(parts[-1]), valid)}"
-    if problem["type"] == "missing":
-        return f"'{where}' is missing"
-    return f"'{where}': {problem['msg']} (got {str(problem['input'])[:60]!r})"
+        raise ConfigError(f"{path}: {explain(error, kind)}") from error

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from palate.config import ConfigError, nearest
+from palate.config import ConfigError
 from palate.judge.orders import Failed
 from palate.judge.server import Server
 from palate.judge.wire import Reply as Received
+from palate.problems import explain
 from palate.records import Message
 from palate.sections import ServerConfig
 from palate.speak.speaker import Manner, Reply
@@ -66,10 +67,4 @@ def open_remote(url: str, more: Mapping[str, Any]) -> RemoteSpeaker:
     try:
         return RemoteSpeaker(ServerConfig.model_validate({**more, "url": url}))
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            fields = ServerConfig.model_fields
-            raise ConfigError(f"unknown setting 'server.{name}'{nearest(name, fields)}") from error
-        said = str(problem["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"'server.{name}': {said}") from error
+        raise ConfigError(explain(error, ServerConfig, under="server")) from error

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from palate.config import ConfigError, Section, apply_overrides, nearest
+from palate.config import ConfigError, Section, apply_overrides
+from palate.problems import explain
 from palate.speak.speaker import Manner
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -35,13 +36,4 @@ def read_settings(kind: type[Kind], words: Sequence[str]) -> Kind:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        said = "; ".join(_explain(problem, kind) for problem in error.errors())
-        raise ConfigError(said) from error
-
-
-def _explain(problem: Any, kind: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting '{where}'{nearest(where, kind.model_fields)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{where}': {message} (got {problem['input']!r})"
+        raise ConfigError(explain(error, kind)) from error

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from palate.config import ConfigError, apply_overrides, nearest
+from palate.config import ConfigError, apply_overrides
+from palate.problems import in_words
 from palate.recipe_text import Loader
 from palate.sections import Section
 
@@ -137,14 +138,9 @@ def load_settings(
     try:
         return CaptureConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [
+            in_words(problem, CaptureConfig)
+            + (f": give --{problem['loc'][-1]} URL" if problem["type"] == "missing" else "")
+            for problem in error.errors()
+        ]
         raise ConfigError("capture: " + "; ".join(lines)) from error
-
-
-def _explain(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{name}'{nearest(name, CaptureConfig.model_fields)}"
-    if problem["type"] == "missing":
-        return f"'{name}' is missing: give --{name} URL"
-    return f"'{name}': {str(problem['msg']).removeprefix('Value error, ')}"
