@@ -96,13 +96,17 @@ ROOMS = {
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
+    "serve": Room(
+        FOUNDATION | {"generate", "model", "tokens", "guard", "store", "ingest", "web"},
+        {"torch", "orjson", "prometheus_client"},
+    ),
     "cli": Room(
         FOUNDATION
         | DATA
         | {"progress"}
         | ENGINE
         | ASKING
-        | {"rollout", "run", "stages", "sweep", "web", "guard"}
+        | {"rollout", "run", "stages", "sweep", "web", "guard", "serve"}
     ),
 }
 

@@ -97,6 +97,42 @@ def test_a_mixture_is_geometric(weight: float, shares: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("top_p", "top_k", "bounds"),
+    [
+        # Of .1, .4, .2, .3: .4 alone is .4, with .3 it is .7, with .2 it is .9.
+        (0.39, 0, [(1, 1.0)]),
+        (0.41, 0, [(1, 4 / 7), (3, 1.0)]),
+        (0.71, 0, [(1, 4 / 9), (2, 6 / 9), (3, 1.0)]),
+        (0.0, 0, [(1, 1.0)]),
+        # Among the two likeliest .4 is 4/7 = .571.
+        (0.57, 2, [(1, 1.0)]),
+        (0.58, 2, [(1, 4 / 7), (3, 1.0)]),
+    ],
+)
+def test_the_nucleus_is_the_likeliest_tokens(
+    top_p: float, top_k: int, bounds: list[tuple[int, float]]
+) -> None:
+    settings, low = Sampling(temperature=1.0, top_k=top_k, top_p=top_p), 0.0
+    for token, high in bounds:
+        for uniform in (low + 1e-6, high - 1e-6):
+            drawn = draw(LOGITS, torch.tensor([uniform], dtype=torch.float64), settings)
+            assert drawn.tolist() == [token]
+        low = high
+
+
+def test_a_nucleus_wider_than_what_is_looked_at_first() -> None:
+    """Shares fall by a thousandth from token to token: 1024 tokens hold half, but not .9."""
+    logits = torch.arange(4000.0)[None] * -1e-3
+    share = torch.softmax(logits.double(), -1)[0]
+    for top_p in (0.5, 0.9):
+        inside = int((share.cumsum(0) - share < top_p).sum())  # already in order of likelihood
+        settings = Sampling(temperature=1.0, top_k=0, top_p=top_p)
+        last = draw(logits, torch.tensor([1 - 1e-9], dtype=torch.float64), settings)
+        assert last.tolist() == [inside - 1]
+        assert (inside > 1024) == (top_p == 0.9)
+
+
+@pytest.mark.parametrize(
     ("temperature", "top_k", "bounds"),
     [
         (1.0, 0, [(0, 0.1), (1, 0.5), (2, 0.7), (3, 1.0)]),

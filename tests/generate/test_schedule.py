@@ -11,7 +11,7 @@ from palate.generate.schedule import Key, Moves, Schedule
 NOTHING = np.zeros(0)
 
 
-def schedule(prompts: list[tuple[int, int]], batch_size: int, prefill: int = 1000) -> Schedule:
+def schedule(prompts: list[tuple[int, int]], batch_size: int, prefill: int = 1000) -> Schedule[Key]:
     """`prompts` as (length, answers)."""
     jobs = [
         ((number,) * length, [(number, k) for k in range(answers)])
@@ -20,12 +20,12 @@ def schedule(prompts: list[tuple[int, int]], batch_size: int, prefill: int = 100
     return Schedule(jobs, batch_size, prefill)
 
 
-def keys(found: Schedule) -> list[Key]:
+def keys(found: Schedule[Key]) -> list[Key]:
     return [answer.key for answer in found.answers]
 
 
-def fill(found: Schedule) -> list[int]:
-    return [prompt.ids[0] for prompt in found.fill(lambda prompt, answer: NOTHING)]
+def fill(found: Schedule[Key]) -> list[int]:
+    return [prompt.ids[0] for prompt in found.fill(lambda key: NOTHING)]
 
 
 def test_answers_that_end_are_replaced_at_once() -> None:

@@ -13,6 +13,7 @@ from palate.cli.constitution import constitution_app
 from palate.cli.data import data_app
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 from palate.cli.safety import guard_app
+from palate.cli.serving import capture, serve
 
 app = typer.Typer(
     name="palate",
@@ -216,28 +217,7 @@ def judge(
     guarded(work, debug)
 
 
-@app.command()
-def capture(
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings as key=value: sample=0.1 redact=personal retention_days=30"),
-    ] = None,
-    upstream: Annotated[
-        str | None, typer.Option(help="The provider's base URL: https://api.openai.com/v1")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 8100.")] = None,
-    db: Annotated[str | None, typer.Option("--db", help="The store; default: palate.db.")] = None,
-    settings: Annotated[
-        str | None, typer.Option("--settings", help="A YAML file of settings.")
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Pass a product's traffic to its model provider, and keep it in the store."""
-    from palate.cli.capturing import run_capture
-
-    flags = {"upstream": upstream, "port": port, "db": db}
-    guarded(lambda: run_capture(settings, overrides or [], flags, as_json=json), debug)
+app.command()(capture)
 
 
 @app.command()
@@ -269,6 +249,9 @@ def chat(
     from palate.cli.talk import run_chat
 
     guarded(lambda: run_chat(model, system, temperature, max_new_tokens, seed, db), debug)
+
+
+app.command()(serve)
 
 
 @app.command()

@@ -56,6 +56,12 @@ class RoomyCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=RoomyLayer)
 
+    @property
+    def bytes(self) -> int:
+        """Memory that keys and values take, room to grow not counted."""
+        layers = [one for one in self.layers if isinstance(one, RoomyLayer)]
+        return sum(one.keys.nbytes + one.values.nbytes for one in layers)
+
     def rows(self, index: Tensor) -> None:
         """Keep, drop or repeat batch rows in every layer."""
         for layer in self.layers:

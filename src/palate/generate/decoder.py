@@ -76,6 +76,16 @@ class Decoder:
             self._first[to] = self._first[source]
         del self._first[left:]
 
+    @property
+    def bytes(self) -> int:
+        """Memory that keys and values take."""
+        return self._prompts.bytes + self._answers.bytes
+
+    def rest(self) -> None:
+        """Give all memory back; only while nothing is on its way."""
+        self._prompts, self._answers = Pool(self._layers), Pool(self._layers)
+        self._first.clear()
+
 
 def _more(rows: int) -> int:
     return 1 << (rows - 1).bit_length()

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 # Tokens whose probabilities are summed up before the vocabulary is searched.
 _BLOCK = 128
+# Likeliest tokens that are looked at before the whole vocabulary is sorted for `top_p`.
+_NUCLEUS = 1024
 View = Callable[[], AbstractContextManager[None]]
 
 
@@ -25,13 +27,15 @@ View = Callable[[], AbstractContextManager[None]]
 class Sampling:
     """How to draw: temperature 0 is greedy, `top_k` 0 draws from the whole vocabulary.
 
-    `seed` may be several numbers, such as a run's seed and a step's number.
+    `top_p` keeps the likeliest tokens whose shares, after temperature and `top_k`, sum up to it
+    (arXiv 1904.09751). `seed` may be several numbers, such as a run's seed and a step's number.
     """
 
     max_new_tokens: int = 128
     temperature: float = 0.8
     top_k: int = 50
     seed: int | tuple[int, ...] = 0
+    top_p: float = 1.0
 
     def uniforms(self, prompt: int, answer: int) -> np.ndarray:
         """The uniform numbers in [0, 1) of one answer's tokens, float64 [max_new_tokens]."""
@@ -104,11 +108,30 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
         return logits_BV.argmax(dim=-1)
     size = logits_BV.shape[-1]
     if sampling.top_k == 0 or sampling.top_k >= size:
-        return _invert(torch.softmax(logits_BV / sampling.temperature, dim=-1), uniform_B)
+        share_BV = torch.softmax(logits_BV / sampling.temperature, dim=-1)
+        return _invert(_nucleus(share_BV, sampling.top_p), uniform_B)
     token_BK = logits_BV.topk(sampling.top_k, dim=-1, sorted=False).indices.sort(dim=-1).values
     top_BK = logits_BV.gather(1, token_BK)
-    index_B = _invert(torch.softmax(top_BK / sampling.temperature, dim=-1), uniform_B)
+    share_BK = torch.softmax(top_BK / sampling.temperature, dim=-1)
+    index_B = _invert(_nucleus(share_BK, sampling.top_p), uniform_B)
     return token_BK.gather(1, index_B[:, None])[:, 0]
+
+
+def _nucleus(share_BN: Tensor, top_p: float) -> Tensor:
+    """The shares with 0 for those outside the nucleus; the likeliest is always inside.
+
+    What is as likely as the last one inside is inside too.
+    """
+    if top_p >= 1:
+        return share_BN
+    count = min(_NUCLEUS, share_BN.shape[-1])
+    likely_BC = share_BN.topk(count, dim=-1).values
+    if count < share_BN.shape[-1] and bool((likely_BC.sum(dim=-1) < top_p).any()):
+        likely_BC = share_BN.sort(dim=-1, descending=True).values
+    above_BC = likely_BC.double().cumsum(dim=-1) - likely_BC
+    inside_B1 = (above_BC < top_p).sum(dim=-1, keepdim=True).clamp(min=1)
+    least_B1 = likely_BC.gather(1, inside_B1 - 1)
+    return share_BN.where(share_BN >= least_B1, 0.0)
 
 
 def _invert(weight_BN: Tensor, uniform_B: Tensor) -> Tensor:

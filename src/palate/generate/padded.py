@@ -67,6 +67,11 @@ class Rows:
         self.logits_BV = self.logits_BV[index]
         self._mask_BL, self.position_B = self._mask_BL[index], self.position_B[index]
 
+    @property
+    def bytes(self) -> int:
+        """Memory that keys and values take."""
+        return self._cache.bytes
+
     def append(self, token_B: Tensor) -> None:
         """Add a token to each row."""
         ones_B1 = self._mask_BL.new_ones(len(token_B), 1)

@@ -49,7 +49,7 @@ class Running:
 
 
 def plan_running(
-    answers: Sequence[Answer], residents: Sequence[Resident], device: torch.device
+    answers: Sequence[Answer[Any]], residents: Sequence[Resident[Any]], device: torch.device
 ) -> Running:
     """Answers that have a token already, in their rows' order."""
     below: list[list[int]] = [[] for _ in residents]
@@ -93,8 +93,9 @@ def _mask(lengths: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
 class Incoming:
     """Prompts that come in: a forest of T packed rows, of which F are computed.
 
-    - `fresh_F`: the packed rows that are computed, with `ids_F` and `positions_F`; the K others
-      are `known_K`, and their keys are at (`source_K`, `source_position_K`) of the pool.
+    - `fresh_F`: the packed rows that are computed, with `ids_F`, `positions_F` and the weights
+      `which_F` they are computed with.
+    - `known_K`: the K others, whose keys are at (`source_K`, `source_position_K`) of the pool.
     - `tiles`: those with a row that is computed; None where that is all of them.
     - `rows_W`, `positions_W`, `packed_W`: where in the pool each prompt's keys go, and from which
       packed row.
@@ -104,6 +105,7 @@ class Incoming:
     forest: Forest
     fresh_F: Tensor
     ids_F: Tensor
+    which_F: np.ndarray[Any, Any]
     positions_F: Tensor
     known_K: Tensor
     source_K: Tensor
@@ -116,11 +118,15 @@ class Incoming:
 
 
 def plan_incoming(
-    admitted: Sequence[Resident],
+    admitted: Sequence[Resident[Any]],
     kept: dict[int, np.ndarray[Any, Any]],
+    vocabulary: int,
     device: torch.device,
 ) -> Incoming:
-    """`kept` has the ids of the prompt whose keys are in each row of the pool, before this step."""
+    """`kept` has the ids of the prompt whose keys are in each row of the pool, before this step.
+
+    All ids may be shifted, see `split_ids`.
+    """
     forest = build_forest([Branch(prompt.ids, [False] * len(prompt.ids)) for prompt in admitted])
     paths = [_path(forest, int(last)) for last in forest.last_B.tolist()]
     source = np.full(forest.unique_tokens, -1)
@@ -142,10 +148,12 @@ def plan_incoming(
     def tensor(values: Any) -> Tensor:
         return to_device(torch.as_tensor(values, dtype=torch.int64), device)
 
+    ids_F, which_F = split_ids(forest.ids_T.numpy()[fresh], vocabulary)
     return Incoming(
         forest=forest.to(device),
         fresh_F=tensor(fresh),
-        ids_F=tensor(forest.ids_T.numpy()[fresh]),
+        ids_F=tensor(ids_F),
+        which_F=which_F,
         positions_F=tensor(position[fresh]),
         known_K=tensor(known),
         source_K=tensor(source[known]),
@@ -156,6 +164,24 @@ def plan_incoming(
         packed_W=tensor(np.concatenate(paths)),
         last_P=tensor(new[forest.last_B.numpy()]),
     )
+
+
+def split_ids(ids: Any, vocabulary: int) -> tuple[Any, Any]:
+    """(token, weights) of shifted ids, which are token + weights · vocabulary.
+
+    A prompt under the k-th adapter has its ids shifted k times, so that what is shared between
+    prompts, now or with keys that are kept, is shared under the same weights only.
+    """
+    return ids % vocabulary, ids // vocabulary
+
+
+def weights_of(
+    running: Sequence[Answer[Any]], incoming: Incoming | None, vocabulary: int
+) -> np.ndarray[Any, Any]:
+    """The weights under which each row of a forward is computed: answers, then prompts' tokens."""
+    answers = np.array([answer.prompt.ids[0] for answer in running], dtype=np.int64)
+    fresh = [] if incoming is None else [incoming.which_F]
+    return np.concatenate([split_ids(answers, vocabulary)[1], *fresh])
 
 
 def _path(forest: Forest, last: int) -> np.ndarray[Any, Any]:

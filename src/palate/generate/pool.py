@@ -62,6 +62,11 @@ class Pool:
                 buffer[:, to] = buffer[:, source]
 
     @property
+    def bytes(self) -> int:
+        """Memory that the buffers take; 0 before the first write."""
+        return sum(buffer.nbytes for buffer in self._buffers or ())
+
+    @property
     def buffers(self) -> tuple[Tensor, Tensor]:
         """All keys and all values."""
         assert self._buffers is not None, "read after the first write"

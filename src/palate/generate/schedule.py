@@ -8,31 +8,35 @@ answer to the next prompt.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+K = TypeVar("K")  # what names an answer to its owner
 Key = tuple[int, int]  # the prompt's number and the answer's
 
 
 @dataclass(slots=True)
-class Resident:
-    """A prompt whose keys and values are in row `row`, and the answers it still owes."""
+class Resident(Generic[K]):
+    """A prompt whose keys and values are in row `row`, and the answers it still owes.
+
+    Its ids may be shifted, see `palate.generate.plan.split_ids`.
+    """
 
     ids: tuple[int, ...]
     row: int
-    waiting: deque[Key]
+    waiting: deque[K]
     live: int = 0
 
 
 @dataclass(slots=True)
-class Answer:
+class Answer(Generic[K]):
     """An answer on its way; `uniforms` draw its tokens."""
 
-    key: Key
-    prompt: Resident
+    key: K
+    prompt: Resident[K]
     uniforms: np.ndarray[Any, Any]
     ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
@@ -47,28 +51,44 @@ class Moves:
     to: list[int]
 
 
-class Schedule:
+class Schedule(Generic[K]):
     """At most `batch_size` answers at once; new prompts of at most `prefill` tokens a step.
 
-    `prompts` are distinct, each with the answers that it is to get. (One prompt is let in
-    whatever its length.)
+    `prompts` come first, each with the answers that it is to get; more may be added at any
+    time. (One prompt is let in whatever its length.)
     """
 
     def __init__(
-        self, prompts: Sequence[tuple[tuple[int, ...], list[Key]]], batch_size: int, prefill: int
+        self, prompts: Sequence[tuple[tuple[int, ...], list[K]]], batch_size: int, prefill: int
     ) -> None:
         self._queue = deque(prompts)
         self._batch_size, self._prefill = batch_size, prefill
-        self.answers: list[Answer] = []
-        self.residents: list[Resident] = []
+        self.answers: list[Answer[K]] = []
+        self.residents: list[Resident[K]] = []
 
-    def fill(self, uniforms: Any) -> list[Resident]:
+    def add(self, ids: tuple[int, ...], keys: list[K]) -> None:
+        """One more prompt, behind the others, with the answers that it is to get."""
+        self._queue.append((ids, keys))
+
+    def drop(self, unwanted: Callable[[K], bool]) -> None:
+        """Forget answers that have not begun; `release` then frees what nobody waits for."""
+        kept = ((ids, [key for key in keys if not unwanted(key)]) for ids, keys in self._queue)
+        self._queue = deque((ids, keys) for ids, keys in kept if keys)
+        for resident in self.residents:
+            resident.waiting = deque(key for key in resident.waiting if not unwanted(key))
+
+    @property
+    def queued(self) -> bool:
+        """Whether a prompt waits that has no row yet."""
+        return bool(self._queue)
+
+    def fill(self, uniforms: Callable[[K], np.ndarray[Any, Any]]) -> list[Resident[K]]:
         """Start answers in the free rows; returns the prompts that came in for them.
 
-        `uniforms(prompt, answer)` makes an answer's uniform numbers. Answers that are new
-        stand behind those that were there.
+        `uniforms(key)` makes an answer's uniform numbers. Answers that are new stand behind
+        those that were there.
         """
-        admitted: list[Resident] = []
+        admitted: list[Resident[K]] = []
         taken = 0
         open_ = deque(r for r in self.residents if r.waiting)
         while len(self.answers) < self._batch_size:
@@ -83,7 +103,7 @@ class Schedule:
             prompt = open_[0]
             key = prompt.waiting.popleft()
             prompt.live += 1
-            self.answers.append(Answer(key, prompt, uniforms(*key)))
+            self.answers.append(Answer(key, prompt, uniforms(key)))
             if not prompt.waiting:
                 open_.popleft()
         return admitted

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from palate.generate.opening import open_policy
 from palate.generate.sampling import Sample, Sampling, most_positions, sample
-from palate.model.load import load, to_compute
-from palate.model.place import pick_device, pick_precision
 from palate.model.policy import Policy
 from palate.records import Message
 from palate.speak.speaker import Manner, Reply
 from palate.tokens.render import Renderer, Unusable
+
+__all__ = ["LocalSpeaker", "open_local", "open_policy"]
 
 
 class LocalSpeaker:
@@ -70,21 +71,3 @@ def open_local(
     """Load a folder, hub id, GGUF file or known name; raises `ValueError` with the cure."""
     policy, renderer = open_policy(place, template, trust_remote_code)
     return LocalSpeaker(policy, renderer, name or place)
-
-
-def open_policy(
-    place: str, template: Any = "auto", trust_remote_code: bool = False
-) -> tuple[Policy, Renderer]:
-    """A model to sample from, frozen, on the best device here, and what renders for it."""
-    from palate.machine import tune_allocator
-
-    tune_allocator()  # before the first large tensor
-    device = pick_device("auto")
-    precision = pick_precision("auto", device)
-    loaded = load(place, trust_remote_code=trust_remote_code, device=device)
-    loaded.model.requires_grad_(False)
-    to_compute(loaded.model, precision)
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
-    renderer = Renderer(loaded.tokenizer, template=template, end_ids=loaded.end_ids)
-    return policy, renderer

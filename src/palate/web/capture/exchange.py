@@ -8,28 +8,20 @@ the request or the answer repeat it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from time import time
 from typing import Any
 from urllib.parse import parse_qsl
 
+from palate.web.asgi import Headers, header
 from palate.web.capture.frames import Frame
 from palate.web.capture.settings import MIB, CaptureConfig
 
-Headers = Sequence[tuple[bytes, bytes]]
 # Headers and parameters that carry a key, and those that may.
 _KEY = re.compile(r"authorization$|api[-_]?key$|^key$|^sig$|access[-_]token$", re.IGNORECASE)
 _MAYBE = re.compile(r"auth|key|token|secret|cookie|password|signature", re.IGNORECASE)
 # Shorter values, and plain words in a cookie, would be taken out of innocent text.
 _SHORTEST_KEY, _SHORTEST_MAYBE = 8, 12  # characters
-
-
-def header(headers: Headers, name: str) -> str:
-    """The first header of that name (lower case), or the empty string."""
-    wanted = name.encode()
-    found = next((value for known, value in headers if known.lower() == wanted), b"")
-    return found.decode("latin-1").strip()
 
 
 def credentials(headers: Headers, query: bytes) -> tuple[str, ...]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from hashlib import sha256
 from time import time
 from typing import Any
 from uuid import uuid4
 
-from palate.web.capture.exchange import credentials, header
+from palate.web.asgi import Message, Receive, Send, header, read_body, reply
+from palate.web.capture.exchange import credentials
 from palate.web.capture.feedback import BadFeedback, read
 from palate.web.capture.frames import Frame
 from palate.web.capture.link import Link
 from palate.web.capture.rows import iso
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 FEEDBACK, HEALTH = "/v1/feedback", "/palate/health"
 LARGEST = 2**20  # bytes of a feedback's body
@@ -30,7 +26,7 @@ class Own:
 
     def __init__(self, link: Link, streams: Callable[[], int]) -> None:
         self._link, self._streams = link, streams
-        self.routes = {FEEDBACK: self._feedback, HEALTH: self._health}
+        self.routes = {FEEDBACK: self.feedback, HEALTH: self._health}
 
     async def _health(self, scope: Message, _receive: Receive, send: Send) -> None:
         if scope["method"] not in {"GET", "HEAD"}:
@@ -38,11 +34,12 @@ class Own:
             return
         await reply(send, 200, {**self._link.counts(), "streams": self._streams()})
 
-    async def _feedback(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def feedback(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Check what somebody says, and answer once it is on a disk."""
         if scope["method"] != "POST":
             await reply(send, 405, _refusal("feedback is sent with POST"), allow=b"POST")
             return
-        body = await _body(receive)
+        body = await read_body(receive, LARGEST)
         if body is None:
             return
         if len(body) > LARGEST:
@@ -72,16 +69,6 @@ class Own:
             return False
 
 
-async def reply(send: Send, status: int, value: Any, **headers: bytes) -> None:
-    """Answer with JSON."""
-    body = json.dumps(value, ensure_ascii=False).encode()
-    length = str(len(body)).encode()
-    fixed = [(b"content-type", b"application/json"), (b"content-length", length)]
-    more = [(name.encode(), text) for name, text in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": fixed + more})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _refusal(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
@@ -91,15 +78,3 @@ def _name(idempotency_key: str) -> str:
     if idempotency_key:
         return f"fb-{sha256(idempotency_key.encode()).hexdigest()[:32]}"
     return f"fb-{uuid4().hex}"
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The body, read no further than just above the limit; None if the client hung up."""
-    body, more = b"", True
-    while more and len(body) <= LARGEST:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from palate.web.asgi import Message, Receive, Send, reply
 from palate.web.capture.exchange import Exchange, Room
 from palate.web.capture.link import Link
-from palate.web.capture.own import Own, reply
+from palate.web.capture.own import Own
 from palate.web.capture.settings import MIB, CaptureConfig
 from palate.web.capture.upstream import Body, Upstream, UpstreamError
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _WHOLE = 2**19  # bytes; a longer request is passed on while it comes in
 

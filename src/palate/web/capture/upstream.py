@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
-from palate.web.capture.exchange import Headers
+from palate.web.asgi import Headers
 from palate.web.capture.settings import CaptureConfig
+from palate.web.listening import is_loopback
 
 Body = bytes | AsyncIterator[bytes]
 _IDLE = 30.0  # seconds after which an unused connection is closed
@@ -113,14 +113,6 @@ def joined(base: bytes, path: bytes) -> bytes:
     slashes = [at for at, byte in enumerate(base) if byte == ord("/")]
     shared = (at for at in slashes if (path + b"/").startswith(base[at:] + b"/"))
     return base[: next(shared, len(base))] + path
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def environment_proxy(scheme: str, host: str) -> str | None:

@@ -1,0 +1,121 @@
+"""`palate serve`: models behind OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from palate.cli.runs import finished_model, is_run, run_config, run_folder
+from palate.cli.speaking import place_of, refuse_classifier
+from palate.config import ConfigError
+from palate.progress import reporter_for
+
+if TYPE_CHECKING:
+    from palate.serve.settings import Entry, Settings
+
+_ADAPTER = "adapter_model.safetensors"
+_DEFAULT_RANK = 16  # the highest rank that vLLM admits unless it is told
+
+
+def run_serve(models: Sequence[str], flags: dict[str, object], *, print_vllm: bool) -> None:
+    """Serve the models until told to end, or print the command for vLLM.
+
+    `flags` are fields of `Settings`, but for `api_key_env`. Raises `ConfigError`.
+    """
+    if print_vllm:
+        typer.echo(vllm_command(models))
+        return
+    try:
+        from palate.serve.server import serve
+        from palate.serve.settings import Settings
+    except ImportError as error:
+        raise ConfigError(f"serve needs {error.name}: pip install 'palate[web]'") from error
+    name = flags.pop("api_key_env", None)
+    key = _key(str(name)) if name is not None else None
+    settings = Settings(api_key=key, **flags)  # type: ignore[arg-type]  # typer checked them
+    _refuse_open_door(settings)
+    entries = [entry_of(model) for model in models]
+    note = reporter_for().note
+    note(f"for production, vLLM serves the same: palate serve {shlex.join(models)} --print-vllm")
+    serve(entries, settings, note)
+
+
+def entry_of(model: str) -> Entry:
+    """What a run's folder, or a model as in a recipe, is served as.
+
+    A run that trained an adapter stands beside its base; others are models of their own. Raises
+    `ConfigError` for a run that is not finished, or whose model writes nothing.
+    """
+    from palate.serve.settings import Entry
+
+    if not is_run(model):
+        place = Path(model).expanduser()
+        return Entry(place.resolve().name if place.exists() else model, model)
+    folder = run_folder(model)
+    config = run_config(folder)
+    name = Path(model).resolve().name
+    adapter = folder / "adapter"
+    trust = config.model.trust_remote_code
+    if config.adapter.kind != "lora" or not (adapter / _ADAPTER).is_file():
+        place_, template, trust = place_of(model)
+        return Entry(name, place_, template, trust)
+    refuse_classifier(config, model)
+    finished_model(folder)  # an adapter without one may be half a training
+    return Entry(name, config.model.path, config.data.template, trust, adapter)
+
+
+def vllm_command(models: Sequence[str]) -> str:
+    """The command that has vLLM serve the same models; raises `ConfigError` where none does."""
+    entries = [entry_of(model) for model in models]
+    adapters = [entry for entry in entries if entry.adapter is not None]
+    places = {entry.place for entry in entries}
+    if len(places) > 1:
+        raise ConfigError(
+            "a vLLM server holds one base model, and these runs have several: "
+            + ", ".join(sorted(places))
+            + "; print the command for each"
+        )
+    place = places.pop()
+    command = ["vllm", "serve", place]
+    plain = [entry.name for entry in entries if entry.adapter is None]
+    if plain or adapters:
+        command += ["--served-model-name", *(plain or ["base"])]
+    if adapters:
+        rank = max(_rank(entry.adapter) for entry in adapters if entry.adapter is not None)
+        command += ["--enable-lora", "--max-loras", str(len(adapters))]
+        command += ["--max-lora-rank", str(max(_DEFAULT_RANK, 1 << (rank - 1).bit_length()))]
+        command += ["--lora-modules", *(f"{one.name}={one.adapter}" for one in adapters)]
+    if any(entry.trust_remote_code for entry in entries):
+        command.append("--trust-remote-code")
+    # Otherwise the base's generation_config.json changes temperature, top_p and top_k.
+    command += ["--generation-config", "vllm"]
+    return shlex.join(command)
+
+
+def _rank(adapter: Path) -> int:
+    import json
+
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return int(config["r"])
+
+
+def _key(name: str) -> str:
+    key = os.environ.get(name)
+    if not key:
+        raise ConfigError(f"the environment variable {name} holds no key: set it")
+    return key
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    from palate.web.listening import is_loopback
+
+    if not is_loopback(settings.host) and settings.api_key is None:
+        raise ConfigError(
+            f"{settings.host} can be reached from outside this machine: give --api-key-env NAME, "
+            "the environment variable that holds the key which clients must send"
+        )
