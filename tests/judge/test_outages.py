@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from palate.judge.errors import JudgeStopped
 from palate.judge.limits import Limits
 from palate.judge.llm import LlmJudge
 from palate.judge.opinion import Opinion
-from palate.judge.wire import LARGEST, retry_after
+from palate.judge.wire import LARGEST
 from palate.sections import JudgeConfig, ServerConfig
 
 ASKED = question("a good answer", "a poor answer")
@@ -272,12 +271,3 @@ def test_requests_a_minute_are_spaced() -> None:
     limits.admit(10, retry=False)
     # Two seconds between two requests; then the ten that the server asked for.
     assert waits == [2.0, 2.0, 10.0]
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-    assert retry_after("1.5") == 1.5
-    assert retry_after("Thu, 01 Jan 2026 12:00:30 GMT", now) == 30.0
-    assert retry_after("Thu, 01 Jan 2026 11:00:00 GMT", now) == 0.0
-    for none in (None, "soon", "nan", "inf", "Thu, 01 Jan 2026 12:00:30"):
-        assert retry_after(none, now) is None

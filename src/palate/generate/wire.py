@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,9 +10,10 @@ from typing import Any
 
 import httpx
 
+from palate.client import TooLarge, bearer, hidden, may_pass, read_body, refusal, retry_after
+
 LARGEST = 64_000_000
 """Bytes of a reply: a million tokens with their log-probs."""
-_AGAIN = {408, 409, 425, 429}
 _ADVICE = {
     401: "the key is refused: set the variable of key_env to a valid one",
     403: "the key may not use this model",
@@ -81,7 +81,7 @@ class Wire:
         self._settings, self._wait, self._clock = settings, wait, clock
         self._key = settings.key()
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers=bearer(self._key),
             limits=httpx.Limits(max_connections=settings.concurrency),
         )
 
@@ -113,52 +113,22 @@ class Wire:
         until, url = self._clock() + seconds, f"{self._settings.url.rstrip('/')}/{path}"
         try:
             with self._client.stream("POST", url, json=dict(body), timeout=seconds) as response:
-                raw = self._read(response, until)
+                raw = read_body(response, LARGEST, until, self._clock)
+        except TooLarge as error:
+            raise SamplerStopped(str(error)) from error
         except httpx.TimeoutException as error:
             raise Again(f"no reply within {seconds:g} s") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise Again(self._hidden(f"{type(error).__name__}: {error}")) from error
+            raise Again(hidden(f"{type(error).__name__}: {error}", self._key)) from error
         except httpx.InvalidURL as error:
             raise SamplerStopped(f"url '{self._settings.url}' is none: {error}") from error
         if response.status_code != 200:
             self._refuse(response, raw)
         return raw
 
-    def _read(self, response: httpx.Response, until: float) -> bytes:
-        parts, size = [], 0
-        for part in response.iter_bytes():
-            size += len(part)
-            if size > LARGEST:
-                raise SamplerStopped(f"a reply of more than {LARGEST // 1_000_000} MB")
-            if self._clock() > until:
-                raise httpx.ReadTimeout("too slow")
-            parts.append(part)
-        return b"".join(parts)
-
     def _refuse(self, response: httpx.Response, raw: bytes) -> None:
-        status, said = response.status_code, self._hidden(_message(raw))
-        why = f"{status}: {said}" if said else str(status)
-        if status in _AGAIN or status >= 500:
-            raise Again(why, _seconds(response.headers.get("retry-after")))
+        status, why = response.status_code, refusal(response.status_code, raw, self._key)
+        if may_pass(status):
+            raise Again(why, retry_after(response.headers.get("retry-after")))
         advice = _ADVICE.get(status, "the request is not one that this server takes")
         raise SamplerStopped(f"{self._settings.url} says {why}; {advice}")
-
-    def _hidden(self, text: str) -> str:
-        """The text without the key, which some servers repeat."""
-        return text.replace(self._key, "***") if self._key else text
-
-
-def _seconds(value: str | None) -> float | None:
-    """Of a Retry-After header in seconds; a date is as good as none."""
-    return float(value) if value is not None and value.strip().isdecimal() else None
-
-
-def _message(raw: bytes) -> str:
-    """What an error's body says, in at most 200 characters."""
-    try:
-        body = json.loads(raw)
-        error = body.get("error", body)
-        said = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said = raw[:1000].decode("utf-8", "replace")
-    return " ".join(str(said).split())[:200]

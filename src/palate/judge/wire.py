@@ -8,16 +8,14 @@ What can go wrong is of three kinds: `Again` may be mended by asking again (no c
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
+from palate.client import TooLarge, bearer, hidden, may_pass, read_body, refusal, retry_after
 from palate.judge.crew import within
 from palate.judge.errors import JudgeStopped
 from palate.judge.verdicts import TokenLogprob
@@ -26,7 +24,6 @@ from palate.sections import ServerConfig
 LARGEST = 4_000_000
 """Bytes of a reply; a verdict has a hundred, and the log-probs of a long thought some millions."""
 REFUSAL = "refusal"
-_AGAIN = {408, 409, 425, 429}
 _ALL = {
     401: "the key is refused: set the variable of key_env to a valid one",
     402: "the account has no credit left",
@@ -92,10 +89,9 @@ class Wire:
         key: str | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._config, self._key, self._clock = config, key, clock
         self._client = httpx.Client(
-            headers=headers,
+            headers=bearer(key),
             timeout=httpx.Timeout(config.timeout),
             # Not fewer than there are threads: requests that were given up hold theirs.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=config.concurrency),
@@ -114,10 +110,12 @@ class Wire:
         try:
             # httpx limits each read: a server that sends a byte now and then passes all of them.
             status, headers, raw = within(seconds, lambda: self._exchange(body, seconds))
+        except TooLarge as error:
+            raise Unusable(str(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise Again(f"no reply within {seconds:g} s") from error
         except httpx.TransportError as error:
-            raise Again(self._hidden(_cause(error))) from error
+            raise Again(hidden(_cause(error), self._key)) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise Again(f"a reply that cannot be read: {error}") from error
         if status != 200:
@@ -129,33 +127,18 @@ class Wire:
     ) -> tuple[int, httpx.Headers, bytes]:
         url, until = f"{self._config.url}/chat/completions", self._clock() + seconds
         with self._client.stream("POST", url, json=dict(body), timeout=seconds) as response:
-            return response.status_code, response.headers, self._read(response, until)
-
-    def _read(self, response: httpx.Response, until: float) -> bytes:
-        parts, size = [], 0
-        for part in response.iter_bytes():
-            size += len(part)
-            if size > LARGEST:
-                raise Unusable(f"a reply of more than {LARGEST // 1_000_000} MB")
-            if self._clock() > until:
-                raise httpx.ReadTimeout("too slow")
-            parts.append(part)
-        return b"".join(parts)
+            raw = read_body(response, LARGEST, until, self._clock)
+            return response.status_code, response.headers, raw
 
     def _refuse(self, status: int, headers: httpx.Headers, raw: bytes) -> None:
-        said = self._hidden(_message(raw))
-        why = f"{status}: {said}" if said else str(status)
-        if status in _AGAIN or status >= 500:
+        why = refusal(status, raw, self._key)
+        if may_pass(status):
             raise Again(why, retry_after(headers.get("retry-after")))
         if status in _ALL:
             raise JudgeStopped(f"{self._config.url} says {why}; {_ALL[status]}")
         if status < 400:
             raise JudgeStopped(f"{self._config.url} says {why}, and redirects are not followed")
         raise Unusable(why)
-
-    def _hidden(self, text: str) -> str:
-        """The text without the key, which some servers repeat."""
-        return text.replace(self._key, "***") if self._key else text
 
 
 def read_reply(raw: bytes) -> Reply:
@@ -179,20 +162,6 @@ def read_reply(raw: bytes) -> Reply:
     return Reply(text, finish if isinstance(finish, str) else None, _tokens(choice), *counts)
 
 
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds of a Retry-After header, which has seconds or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, TypeError):  # no date, or one without a zone
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
 def _tokens(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
     """The log-probs of the reply's tokens; none where they are not in the documented form."""
     try:
@@ -211,16 +180,6 @@ def _tokens(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value >= 0 else None
-
-
-def _message(raw: bytes) -> str:
-    """What an error's body says, in at most 200 characters."""
-    try:
-        error = json.loads(raw)["error"]
-        said = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError, RecursionError):
-        said = raw[:1000].decode("utf-8", "replace")
-    return " ".join(str(said).split())[:200]
 
 
 def _cause(error: Exception) -> str:

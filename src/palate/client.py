@@ -1,0 +1,83 @@
+"""What clients of a model's server share: a bounded reply, an error's words, the hidden key."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+AGAIN = frozenset({408, 409, 425, 429})
+"""Statuses below 500 after which the same request may succeed."""
+
+
+class TooLarge(Exception):
+    """A reply of more bytes than it may have."""
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    """The header that shows the key, if there is one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def hidden(text: str, key: str | None) -> str:
+    """The text without the key, which some servers repeat."""
+    return text.replace(key, "***") if key else text
+
+
+def read_body(
+    response: httpx.Response, most: int, until: float, clock: Callable[[], float]
+) -> bytes:
+    """All of a streamed reply, of at most `most` bytes, read before `clock()` passes `until`.
+
+    Raises `TooLarge`, and `httpx.ReadTimeout` for a server that sends a byte now and then, which
+    passes httpx's own limit for each read.
+    """
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > most:
+            raise TooLarge(f"a reply of more than {most // 1_000_000} MB")
+        if clock() > until:
+            raise httpx.ReadTimeout("too slow")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def refusal(status: int, raw: bytes, key: str | None) -> str:
+    """The status and what the error's body says, in at most 200 characters, without the key."""
+    said = hidden(_message(raw), key)
+    return f"{status}: {said}" if said else str(status)
+
+
+def may_pass(status: int) -> bool:
+    """Whether the same request may succeed later."""
+    return status in AGAIN or status >= 500
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds of a Retry-After header, which has seconds or a date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without a zone
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _message(raw: bytes) -> str:
+    """Of `{"error": {"message": …}}`, `{"error": …}` or `{"message": …}`; else the body itself."""
+    try:
+        body = json.loads(raw)
+        error = body.get("error", body)
+        said = error["message"] if isinstance(error, dict) else error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = raw[:1000].decode("utf-8", "replace")
+    return " ".join(str(said).split())[:200]
