@@ -14,6 +14,7 @@ from palate.cli.data import data_app
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 from palate.cli.safety import guard_app
 from palate.cli.serving import capture, serve
+from palate.cli.storing import import_, judge
 
 app = typer.Typer(
     name="palate",
@@ -154,69 +155,8 @@ def sweep(
     guarded(lambda: run_sweep(recipe, grid or [], jobs=jobs, as_json=json), debug)
 
 
-@app.command("import")
-def import_(
-    paths: Annotated[
-        list[str], typer.Argument(help="Files, folders, or hub:OWNER/NAME; .gz and .zst too.")
-    ],
-    db: Store = DEFAULT,
-    format: Annotated[
-        str, typer.Option("--format", help="Name of the format; auto looks at the first rows.")
-    ] = "auto",
-    rejects: Annotated[
-        str | None, typer.Option("--rejects", help="File that lists every refused row.")
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Import logs and preference files into the store; twice adds nothing."""
-    from palate.cli.importing import run_import
-
-    guarded(lambda: run_import(paths, db, format, rejects, as_json=json), debug)
-
-
-@app.command()
-def judge(
-    target: Annotated[
-        str, typer.Argument(help="A store, or a file of rows, which gets a store beside it.")
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="The judge's settings as key=value, with dots: kind=llm server.model=NAME"
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            "--judge", "-j", help="A YAML file, a kind such as number, or module:function."
-        ),
-    ] = None,
-    ask: Annotated[
-        str,
-        typer.Option(
-            help="pairs compares the answers of an interaction, scores rates each; auto: pairs "
-            "for models, scores for rules."
-        ),
-    ] = "auto",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Judge at most so many, then stop.")
-    ] = None,
-    format: Annotated[
-        str, typer.Option("--format", help="Of a file: its format; auto looks at the first rows.")
-    ] = "auto",
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Have a judge compare or score the answers of a store; goes on where it stopped."""
-    from palate.cli.judging import run_judge
-
-    def work() -> None:
-        run_judge(target, judge, settings or [], ask=ask, limit=limit, format=format, as_json=json)
-
-    guarded(work, debug)
-
-
+app.command("import")(import_)
+app.command()(judge)
 app.command()(capture)
 
 
