@@ -87,6 +87,7 @@ CASES = {
         ({"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "well"}, "A\n\nwell b", False),
         ({"num_paragraphs": 3, "nth_paragraph": 2, "first_word": "well"}, "A\n\nwell b", False),
         ({"num_paragraphs": 2, "nth_paragraph": 3, "first_word": "c"}, "a\n\nb\n\nc", False),
+        ({"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "a"}, "a\n\nb\n\nc", False),
         # four line feeds: the second piece is blank
         ({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "b"}, "a\n\n\n\nb", False),
     ],

@@ -39,5 +39,4 @@ def identifier() -> Any:  # the library has no types
 
 @lru_cache(maxsize=1024)
 def _likeliest(text: str) -> str:
-    # In capitals alone the model knows few words of any language.
-    return str(identifier().classify(text.lower() if text.isupper() else text)[0])
+    return str(identifier().classify(text)[0])  # capitals do not matter to it
