@@ -13,7 +13,7 @@ from palate.ship.gguf_file import Kind, check_convertible, write_gguf
 from palate.ship.llamacpp import WRITTEN, Runtime, opened, quantise, require_llamacpp
 from palate.ship.modelfile import Format, modelfile, recognise
 from palate.ship.origin import Base
-from palate.ship.parity import check_tokens
+from palate.ship.parity import check_tokens, check_words
 from palate.ship.source import Source
 from palate.ship.texts import Texts
 
@@ -71,6 +71,7 @@ def build_gguf(
     runtime = f"llama.cpp (llama-cpp-python {version('llama-cpp-python')})"
     with opened(path, max(len(text.ids) for text in texts.items)) as llama:
         prompts = check_tokens(llama.tokens, texts, "llama.cpp")
+        check_words(llama.words, source.tokenizer, texts)
         seen = Seen(prompts, len(_ODD), _differing(source, llama))
         yield Built(runtime, lambda: llama.score, [path.name], seen)
 

@@ -123,6 +123,19 @@ class Runtime:
         assert count >= 0, "no text has more tokens than bytes"
         return list(found[:count])
 
+    def words(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens written out."""
+        given = (self._cpp.llama_token * len(ids))(*ids)
+        room = 64 * len(ids) + 64
+        while True:
+            found = ctypes.create_string_buffer(room)
+            count = self._cpp.llama_detokenize(
+                self._vocab, given, len(ids), found, room, False, True
+            )
+            if count >= 0:
+                return found.raw[:count].decode("utf-8", "replace")
+            room = -count
+
 
 @contextmanager
 def opened(path: Path, positions: int) -> Iterator[Runtime]:

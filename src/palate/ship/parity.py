@@ -194,3 +194,21 @@ def check_tokens(ids_of: Callable[[str], list[int]], texts: Texts, runtime: str)
                 f"{len(ours)})"
             )
     return len(prompts)
+
+
+def check_words(text_of: Callable[[Sequence[int]], str], tokenizer: Any, texts: Texts) -> None:
+    """Raise `NotFaithful` where a runtime writes an answer's ids in other words than ours.
+
+    What the model would say is looked at here, as what it would read is in `check_tokens`.
+    """
+    for text in texts.items:
+        answer = [text.ids[t] for t in text.scored]
+        ours = tokenizer.decode(
+            answer, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        theirs = text_of(answer)
+        if theirs.strip() != ours.strip():
+            raise NotFaithful(
+                f"the runtime writes a held-out answer's tokens as {theirs[:60]!r} and the trainer "
+                f"as {ours[:60]!r}"
+            )
