@@ -216,12 +216,15 @@ class Trip:
         gain = second["rule"] - first["rule"]
         said = f"{first['rule']:.0%} of the answers followed the rules after round 1, "
         said += f"{second['rule']:.0%} after round 2 ({100 * gain:+.0f} points)"
-        low = second["rule_interval"][0]
+        low, high = second["rule_interval"]
+        word = "within chance of one another"
         if low > first["rule"]:
-            return f"{said}: better"
-        if second["rule_interval"][1] < first["rule"]:
-            return f"{said}: worse"
-        return f"{said}: within chance of one another"
+            word = "better"
+        elif high < first["rule"]:
+            word = "worse"
+        if second["passed"]:
+            return f"{said}: {word}, and the gate lets it out"
+        return f"{said}: {word}, and the gate keeps it in ({', '.join(second['failed'])})"
 
     def palate(self, *words: object, allowed: Sequence[int] = (0,)) -> None:
         """One command of the program; its output is shown."""
