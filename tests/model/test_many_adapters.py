@@ -18,9 +18,9 @@ LINEAR = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
 
 def save_adapter(folder: Path, seed: int, targets: list[str] = LINEAR, **more: Any) -> Path:
     """A random adapter of rank 3 whose second factor is not 0."""
-    torch.manual_seed(seed)
     config = LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", **more)
     adapted = get_peft_model(tiny_model(), config)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
