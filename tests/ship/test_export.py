@@ -12,8 +12,13 @@ import yaml
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tests.ship.runs import SYSTEM, adapted, save_run
-from tests.tiny import END, tiny_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from tests.tiny import END, byte_tokenizer, tiny_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
 
 from palate.durable import file_hash, verify_folder
 from palate.ship import export as exporting
@@ -213,3 +218,44 @@ def test_what_is_refused_before_any_work(tmp_path: Path) -> None:
     (run / "results.json").unlink()
     with pytest.raises(ValueError, match="not finished"):
         export(run, Wish("merged"))
+
+
+def test_a_run_beside_a_base_in_4_bits_is_merged_into_the_whole_weights(tmp_path: Path) -> None:
+    run = save_run(tmp_path, model={"path": str(tmp_path / "base"), "quantize": "nf4"})
+    done = export(run, Wish("merged"))
+    assert done.parity.kl < 1e-6
+    assert "in 4 bits (NF4)" in (done.folder / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def scoring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model's run: the classifier in `model/`, its adapter beside it."""
+    from palate.ship.merge import ship_classifier
+
+    run = save_run(tmp_path_factory.mktemp("scoring"), method="reward")
+    head = torch.nn.Linear(32, 1, bias=False)
+    torch.manual_seed(3)
+    torch.nn.init.normal_(head.weight)
+    model = tiny_model()
+    peft = adapted(model)
+    ship_classifier(head, {END}, peft.merge_and_unload(), byte_tokenizer(), run / "model")
+    return run
+
+
+def test_a_reward_model_ships_merged_and_scores_the_same(scoring: Path, tmp_path: Path) -> None:
+    done = export(scoring, Wish("merged"), tmp_path / "out")
+    loaded, trained = (
+        AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        for folder in (done.folder, scoring / "model")
+    )
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, trained(IDS).logits)
+    assert done.record["parity"]["unit"] == "text"
+    assert done.parity.kl == 0
+    card = (done.folder / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "text-classification"
+    assert "AutoModelForSequenceClassification" in card
+    rounded = export(scoring, Wish("merged", dtype="bf16", max_kl=1.0), tmp_path / "bf16")
+    assert rounded.parity.kl > 0
+    with pytest.raises(ValueError, match="head is no part of an adapter"):
+        export(scoring, Wish("adapter"))

@@ -18,8 +18,10 @@ from palate.ship import gguf_export, gguf_file
 from palate.ship.export import Wish, export
 from palate.ship.families import FAMILIES, family_of, positions
 from palate.ship.gguf_file import check_convertible, interleave, write_gguf
+from palate.ship.llamacpp import opened
 from palate.ship.parity import NotFaithful
 from palate.ship.source import open_source
+from palate.ship.vocabulary import check_tokenizer
 
 gguf = pytest.importorskip("gguf")
 
@@ -276,3 +278,31 @@ def test_values_beyond_fp16_are_refused(tmp_path: Path) -> None:
             name="x",
         )
     assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llama"
+
+
+@through_llamacpp
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2", "sentencepiece"])
+def test_texts_are_cut_as_the_tokenizer_cuts_them(pre: str, tmp_path: Path) -> None:
+    """Each kind of tokenizer on the odd texts; numbers alone tell the first four apart."""
+    tokenizer = sentencepiece() if pre == "sentencepiece" else byte_level(pre)
+    model = build("llama", {**SIZES, "vocab_size": len(tokenizer), "num_hidden_layers": 1})
+    model.save_pretrained(tmp_path / "model")
+    path = tmp_path / "x.gguf"
+    write_gguf(tmp_path / "model", model.config, tokenizer, (2,), path, kind="f16", name="x")
+    with opened(path, 64) as runtime:
+        for text in gguf_export._ODD:
+            ours = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert runtime.tokens(text) == ours, text
+            assert runtime.words(ours).strip() == text.strip()
+
+
+def test_another_way_to_cut_is_refused() -> None:
+    from tokenizers import pre_tokenizers
+
+    tokenizer = byte_level("gpt-2")
+    inner = tokenizer.backend_tokenizer
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    with pytest.raises(ValueError, match=r"not known under a name .* \(Punctuation, ByteLevel\)"):
+        check_tokenizer(tokenizer)

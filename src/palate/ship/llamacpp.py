@@ -124,17 +124,20 @@ class Runtime:
         return list(found[:count])
 
     def words(self, ids: Sequence[int]) -> str:
-        """The text of ids, control tokens written out."""
-        given = (self._cpp.llama_token * len(ids))(*ids)
-        room = 64 * len(ids) + 64
+        """The text of ids piece by piece, as servers stream it, control tokens written out.
+
+        (`llama_detokenize` takes spaces before punctuation away under some pre-tokenizers.)
+        """
+        return b"".join(self._piece(token) for token in ids).decode("utf-8", "replace")
+
+    def _piece(self, token: int) -> bytes:
+        room = 64
         while True:
             found = ctypes.create_string_buffer(room)
-            count = self._cpp.llama_detokenize(
-                self._vocab, given, len(ids), found, room, False, True
-            )
+            count = self._cpp.llama_token_to_piece(self._vocab, token, found, room, 0, True)
             if count >= 0:
-                return found.raw[:count].decode("utf-8", "replace")
-            room = -count
+                return found.raw[:count]
+            room = -int(count)
 
 
 @contextmanager
