@@ -15,6 +15,7 @@ from palate.config import (
     AdapterConfig,
     DataConfig,
     EvaluateConfig,
+    GateConfig,
     ModelConfig,
     OptimConfig,
     RunConfig,
@@ -278,7 +279,8 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
             "tokens_per_microbatch": "auto",
             "eval_every": 10,
         },
-        "evaluate": {"samples": 16, "rule": None, "max_new_tokens": 128},
+        "evaluate": {"samples": 16, "rule": None, "max_new_tokens": 128, "answers": 128},
+        "gate": {"win_rate": 0.5, "length_change": 0.2},
     }
     lines = [
         *_comment("A recipe for `palate train`, written by `palate init`."),
@@ -308,6 +310,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "optim": OptimConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "gate": GateConfig,
 }
 
 

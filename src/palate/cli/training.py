@@ -108,7 +108,8 @@ def show(run: Run, say: Reporter) -> None:
     say.note(f"\nmodel   {run.model}\nreport  {run.report}\n")
     next_steps = ["palate train my.yaml   (palate init)"]
     if method.head == "own":  # a reward model has nothing to say
-        next_steps.insert(0, f"palate chat {run.folder}")
+        folder = shlex.quote(str(run.folder))
+        next_steps = [f"palate eval {folder}", f"palate chat {folder}", *next_steps]
     say.note("next:   " + "\n        ".join(next_steps))
 
 
