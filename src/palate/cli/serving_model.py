@@ -80,8 +80,7 @@ def vllm_command(models: Sequence[str]) -> str:
             + ", ".join(sorted(places))
             + "; print the command for each"
         )
-    place = places.pop()
-    command = ["vllm", "serve", place]
+    command = ["vllm", "serve", _weights_of(places.pop())]
     plain = [entry.name for entry in entries if entry.adapter is None]
     if plain or adapters:
         command += ["--served-model-name", *(plain or ["base"])]
@@ -95,6 +94,14 @@ def vllm_command(models: Sequence[str]) -> str:
     # Otherwise the base's generation_config.json changes temperature, top_p and top_k.
     command += ["--generation-config", "vllm"]
     return shlex.join(command)
+
+
+def _weights_of(place: str) -> str:
+    """A place that others know: what only Palate finds, it has converted to a folder."""
+    from palate.model.load import SMOLLM2, resolve
+
+    ours = place.lower() == SMOLLM2 or place.lower().endswith(".gguf")
+    return resolve(place) if ours else place
 
 
 def _rank(adapter: Path) -> int:

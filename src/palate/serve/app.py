@@ -117,8 +117,8 @@ class App:
                 "this server keeps nothing: start it without --no-store to give feedback",
                 code="no_store",
             )
-        await self.keeper.feedback(scope, receive, send)
-        self._metrics.feedback.inc()
+        if await self.keeper.feedback(scope, receive, send):
+            self._metrics.feedback.inc()
 
     async def _health(self, _scope: Message, _receive: Receive, send: Send) -> None:
         body: dict[str, Any] = {"status": self.state}

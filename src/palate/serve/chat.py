@@ -115,13 +115,11 @@ class Chat:
         call.prompt = len(ids)
         replies = Replies(served.name, served.fingerprint)
         choices = Choices(wanted, served)
-        job: Job | None = None
-        if self._gate is None or await self._gate.admits(wanted):
-            job = self._job(served, wanted, ids)
+        ready = self._job(served, wanted, ids)
+        job = ready if self._gate is None or await self._gate.admits(wanted) else None
+        if job is not None:
             self._scheduler.submit(served.lane, job)
-            pieces = self._pieces(call, job)
-        else:
-            pieces = _refusals(wanted.n)
+        pieces = _refusals(wanted.n) if job is None else self._pieces(call, job)
         try:
             await self._reply(call, pieces, choices, replies, job)
         finally:

@@ -54,9 +54,9 @@ class Keeper:
             self._link.skip(exchange.dropped)
         exchange.release()
 
-    async def feedback(self, scope: Message, receive: Receive, send: Send) -> None:
-        """`POST /v1/feedback`, as `palate capture` takes it."""
-        await self._own.feedback(scope, receive, send)
+    async def feedback(self, scope: Message, receive: Receive, send: Send) -> bool:
+        """`POST /v1/feedback`, as `palate capture` takes it; True if it was taken."""
+        return await self._own.feedback(scope, receive, send)
 
     def counts(self) -> dict[str, Any]:
         """What became of what was handed over."""

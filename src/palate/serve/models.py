@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from palate.config import ConfigError
 from palate.generate.opening import open_adapted
 from palate.machine import memory_limit
@@ -85,7 +87,6 @@ def open_models(
     groups: dict[tuple[str, str, bool], list[Entry]] = {}
     for entry in entries:
         groups.setdefault(_weights(entry), []).append(entry)
-    memory = settings.memory or memory_limit() // _SHARE
     served: list[Served] = []
     for group in groups.values():
         first = group[0]
@@ -94,12 +95,20 @@ def open_models(
         policy, renderer, adapters = open_adapted(
             first.place, folders, first.template, first.trust_remote_code
         )
-        lane = Lane(policy, settings.rows, memory // len(groups), adapters)
+        memory = (settings.memory or _memory(policy.device)) // len(groups)
+        lane = Lane(policy, settings.rows, memory, adapters)
         if lane.why_padded is not None:
             say(f"{first.place} is answered in padded batches, slower: {lane.why_padded}")
         served += _named(group, lane, renderer)
     order = {entry.name: number for number, entry in enumerate(entries)}
     return sorted(served, key=lambda one: order[one.name])
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes for keys and values on this device."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory) // _SHARE
+    return memory_limit() // _SHARE
 
 
 def _named(group: Sequence[Entry], lane: Lane, renderer: Renderer) -> list[Served]:

@@ -34,30 +34,32 @@ class Own:
             return
         await reply(send, 200, {**self._link.counts(), "streams": self._streams()})
 
-    async def feedback(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Check what somebody says, and answer once it is on a disk."""
+    async def feedback(self, scope: Message, receive: Receive, send: Send) -> bool:
+        """Check what somebody says, and answer once it is on a disk; True if it was taken."""
         if scope["method"] != "POST":
             await reply(send, 405, _refusal("feedback is sent with POST"), allow=b"POST")
-            return
+            return False
         body = await read_body(receive, LARGEST)
         if body is None:
-            return
+            return False
         if len(body) > LARGEST:
             await reply(send, 413, _refusal(f"the body has more than {LARGEST} bytes"))
-            return
+            return False
         try:
             given = read(body)
         except BadFeedback as error:
             await reply(send, 400, _refusal(str(error)))
-            return
+            return False
         name = _name(header(scope["headers"], "idempotency-key"))
         row = {"feedback": given, "feedback_id": name, "time": iso(time())}
         keys = credentials(scope["headers"], scope["query_string"])
         frame = Frame({"kind": "feedback", "row": row, "keys": keys})
-        if await self._durable(frame):
+        durable = await self._durable(frame)
+        if durable:
             await reply(send, 202, {"feedback_id": name, "status": "accepted"})
         else:
             await reply(send, 503, _refusal("not stored: try again in a moment", "server_error"))
+        return durable
 
     async def _durable(self, frame: Frame) -> bool:
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
