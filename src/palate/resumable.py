@@ -13,9 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.durable import hold
+from palate.durable import hold, write_text
 
 Row = dict[str, Any]
+
+
+class Busy(ValueError):
+    """Another process holds the file."""
+
+
+class Damaged(ValueError):
+    """What is in the file was not written by a `RowLog`, or is no longer whole."""
 
 
 class RowLog:
@@ -30,10 +38,11 @@ class RowLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = hold(path.with_name(f".{path.name}.lock"))
         if lock is None:
-            raise ValueError(f"another process is writing {path}: wait for it")
+            raise Busy(f"another process is writing {path}: wait for it")
         self._lock: int | None = lock
         try:
-            self.rows = self._resume({"settings": settings}, sizes)
+            self._header: Row = {"settings": settings}
+            self.rows = self._resume(self._header, sizes)
         except BaseException:
             self.close()
             raise
@@ -55,6 +64,11 @@ class RowLog:
         self._write(rows)
         self.rows.extend(rows)
 
+    def replace(self, rows: Sequence[Row]) -> None:
+        """Put other rows in the place of those that are there, whole or not at all."""
+        write_text(self.path, "".join(f"{_line(row)}\n" for row in (self._header, *rows)))
+        self.rows = list(rows)
+
     def _write(self, rows: Sequence[Row]) -> None:
         with self.path.open("ab") as file:
             file.write("".join(f"{_line(row)}\n" for row in rows).encode())
@@ -72,7 +86,7 @@ class RowLog:
             parsed = [json.loads(line) for line in lines]
             before = parsed[0]["settings"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise Damaged(
                 f"{self.path} is no file of ours, or damaged: choose another with -o"
             ) from error
         now = json.loads(_line(header))["settings"]

@@ -132,10 +132,15 @@ def examined(config: RunConfig) -> list[RunConfig]:
     return found
 
 
+def begun_stages(folder: Path) -> list[Path]:
+    """The folders of the stages that have begun, in order; none of a run without stages."""
+    config = load_config(folder / "config.yaml")
+    return [stage.folder for stage in _placed(config, folder) if stage.folder.is_dir()]
+
+
 def last_stage(folder: Path) -> Path:
     """The folder of the last stage that has begun; `folder` itself where none has."""
-    config = load_config(folder / "config.yaml")
-    begun = [stage.folder for stage in _placed(config, folder) if stage.folder.is_dir()]
+    begun = begun_stages(folder)
     return begun[-1] if begun else folder
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import Result
 
-from palate.evaluate.measure import answering, assess
+from palate.evaluate.measure import answering
 from palate.evaluate.measure.gate import KINDS
 from palate.sections import GateConfig
 
@@ -97,8 +98,11 @@ def test_answers_are_sampled_once(
     assert again[0]["wins"] is not None
     assert first[0]["wins"] is None
     assert again[0]["drift"] == first[0]["drift"]
-    both = palate("eval", run, run, *SMALL, "--json")
-    assert [one["model"]["name"] for one in measured(both)] == ["tiny", "tiny (2)"]
+    again = measured(palate("eval", run, *SMALL, rule, "evaluate.demonstrations=none", "--json"))
+    assert again[0]["not_measured"]["forgetting"] == "evaluate.demonstrations is none"
+    for other in ("evaluate.temperature=0.5", "seed=9", "evaluate.answers=12"):
+        done = palate("eval", run, *SMALL, other)
+        assert isinstance(done.exception, AssertionError), "other answers are asked for"
 
 
 def test_a_measurement_that_was_stopped_goes_on(
@@ -117,18 +121,76 @@ def test_a_measurement_that_was_stopped_goes_on(
     done = palate("eval", run, *SMALL, "--json")
     assert done.exit_code == 130
     assert "the same command goes on" in done.stderr
-    stopped = len(calls)
     monkeypatch.setattr(answering, "sample", real)
     whole = measured(palate("eval", run, *SMALL, "--json"))
-    assert stopped == 2
-    shutil.rmtree(run / "evaluation")
-    assert measured(palate("eval", run, *SMALL, "--json")) == whole
+    monkeypatch.setenv("PALATE_CACHE", str(run.parent / "another-cache"))
+    assert measured(palate("eval", run, *SMALL, "--json")) == whole, "as if it had not been stopped"
+
+
+def test_each_run_is_held_to_its_own_gate(palate: Palate, run: Path, rule: str) -> None:
+    """Two runs, one of which checks nothing; comparing them changes neither's card."""
+    other = Path(shutil.copytree(run, run.parent / "lenient"))
+    text = (other / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    config["gate"] = dict.fromkeys(KINDS)
+    (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    done = palate("eval", run, other, *SMALL, rule, "gate.length_change=0.001", "--json")
+    strict, lenient = measured(done)
+    assert [one["model"]["name"] for one in (strict, lenient)] == ["tiny", "lenient"]
+    assert len(strict["gate"]["checks"]) > 1
+    assert [check["name"] for check in lenient["gate"]["checks"]] == ["length_change"]
+    assert strict["card"]["gate"]["length_change"] == 0.001
+    before = (run / "evaluation" / "report.json").read_bytes()
+    page = run.parent / "page.html"
+    compared = palate("compare", run, other, *SMALL, rule, "gate.kl=1e-9", "-o", page)
+    assert compared.exit_code == 0, compared.output
+    assert (run / "evaluation" / "report.json").read_bytes() == before
+    assert "lenient" in page.read_text(encoding="utf-8")
+
+
+def test_prompts_that_cannot_be_asked_are_not_measured(palate: Palate, run: Path) -> None:
+    done = palate("eval", run, *SMALL, "evaluate.max_new_tokens=100000", "--json")
+    assert done.exit_code == 3
+    (report,) = measured(done)
+    assert "prompt-too-long" in report["not_measured"]["answers"]
+    (check,) = [c for c in report["gate"]["checks"] if c["name"] == "length_change"]
+    assert (check["value"], check["passed"]) == (None, False)
+    assert "prompt-too-long" in check["cure"], "the reason, and not a guess at it"
+
+
+def test_a_base_of_another_vocabulary(palate: Palate, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run / "model", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["added_tokens"][0]["content"] = "<|begin|>"
+    text = json.dumps(tokenizer).replace("<|bos|>", "<|begin|>")
+    (other / "tokenizer.json").write_text(text, encoding="utf-8")
+    settings = (other / "tokenizer_config.json").read_text(encoding="utf-8")
+    (other / "tokenizer_config.json").write_text(
+        settings.replace("<|bos|>", "<|begin|>"), encoding="utf-8"
+    )
+    (report,) = measured(palate("eval", run, *SMALL, "--base", other, "--json"))
+    for part in ("drift", "forgetting"):
+        assert report["not_measured"][part] == "the base has another vocabulary"
+
+
+def test_a_model_whose_weights_are_no_numbers(palate: Palate, run: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = run / "model" / "model.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    weights[name][0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    done = palate("eval", run, *SMALL)
+    assert done.exit_code == 2
+    assert "diverged" in done.stderr
 
 
 def test_what_is_not_measured_does_not_pass(palate: Palate, run: Path) -> None:
     done = palate("eval", run, *SMALL)
     assert done.exit_code == 3
-    assert "evaluate.judge or evaluate.rule" in done.stderr
+    assert "neither evaluate.judge nor evaluate.rule names a judge" in done.stderr
     assert "THE GATE IS NOT PASSED" in done.stderr
     only = [f"gate.{name}=null" for name in KINDS]
     assert palate("eval", run, *SMALL, *only).exit_code == 0
@@ -146,6 +208,8 @@ def test_every_setting_of_the_gate_is_a_check() -> None:
         (["{run}", "gate.win_rat=0.3"], "did you mean 'win_rate'"),
         (["{run}", "evaluate.instructions=missing.jsonl"], "missing.jsonl"),
         (["{run}", "evaluate.maths=missing.jsonl"], "missing.jsonl"),
+        (["{run}", "model.path=other"], "model.path is a setting of training"),
+        (["{run}", "--base", "no/such/model"], "no/such/model"),
     ],
 )
 def test_bad_input_is_one_line(palate: Palate, run: Path, words: list[str], said: str) -> None:
@@ -161,4 +225,5 @@ def test_the_page_shows_the_card(palate: Palate, run: Path, rule: str) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Ship card" in page
     assert "win rate against the base" in page
-    assert assess.REPORT in page
+    report = json.loads((run / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    assert report["card"]["data_hash"][:12] in page

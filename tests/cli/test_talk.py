@@ -12,7 +12,7 @@ from tests.tiny import byte_tokenizer, tiny_model
 from typer.testing import Result
 
 from palate.cli import talk as talking
-from palate.cli.desk import Desk
+from palate.cli.desk import Desk, Rival
 from palate.cli.remarks import Remarks
 from palate.cli.runs import shared_system
 from palate.cli.talk import Talk
@@ -211,7 +211,8 @@ def test_remarks_are_kept_in_the_store(
 
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
     db = tmp_path / "talk.db"
-    lines = "/good\nhello\n/good\n/bad\nagain\n/edit Better.\nmore\n/2\n/compare\n/2\n/quit\n"
+    lines = "/good\nhello\n/good\n/bad too short\nagain\n/edit Better.\n/good\n"
+    lines += "more\n/2\n/compare\n/2\n/quit\n"
     done = palate("chat", finished_run, "--max-new-tokens", 3, "--db", db, typed=lines)
     assert done.exit_code == 0, done.output
     assert "there is no answer yet" in done.stderr
@@ -222,6 +223,8 @@ def test_remarks_are_kept_in_the_store(
     assert rows["hello"].example.prompt[0] == Message("system", SYSTEM)
     thumbs = [signal.label for signal in rows["hello"].signals if signal.kind == "thumb"]
     assert thumbs[-1] is False, "the last word counts"
+    assert "too short" in {signal.comment for signal in rows["hello"].signals}
+    assert "the last answer is yours" in done.stderr
     (edit,) = rows["again"].signals
     assert edit.edit == (Message("assistant", "Better."),)
     voted = rows["more"].example
@@ -241,3 +244,31 @@ def test_a_model_that_is_no_run_has_nothing_to_compare_with(
     assert "has none" in done.stderr
     assert "in one line" in done.stderr
     assert not db.exists(), "the store is made with the first remark"
+
+
+def test_an_answer_that_was_stopped_is_none_to_vote_on(tmp_path: Path) -> None:
+    """Ctrl-C while the base answers, and a base that cannot be loaded: the talk goes on."""
+
+    class Stopped:
+        system: str | None = None
+        turns: list[Message]
+        answers = 0
+
+        def prompt(self, said: str) -> tuple[list[int], int]:
+            return [1], 0
+
+        def answer(self, ids: list[int]) -> Iterator[str]:
+            yield "half"
+            raise KeyboardInterrupt
+
+    def gone() -> Talk:
+        raise ValueError("there is no model 'gone'")
+
+    talk = a_talk()
+    talk.turns = [Message("user", "x"), Message("assistant", "y")]
+    for rival in (Rival("base", Stopped), Rival("base", gone)):  # type: ignore[arg-type]
+        desk = Desk(Remarks(str(tmp_path / "unused.db"), "tiny"), rival)
+        assert talking._command(talk, desk, "/compare", True, Quiet())
+        assert desk.duel is None
+        assert talking._command(talk, desk, "/1", True, Quiet())
+    assert not (tmp_path / "unused.db").exists()

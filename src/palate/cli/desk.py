@@ -24,7 +24,6 @@ REMARKS = {"/good", "/bad", "/edit", "/compare", "/1", "/2"}
 class Rival:
     """The base, which `/compare` asks: loaded when it is first asked."""
 
-    model: str
     name: str
     open: Callable[[], Talk]
     talk: Talk | None = None
@@ -40,50 +39,65 @@ class Rival:
 
 @dataclass(slots=True)
 class Desk:
-    """What stands beside the talk: the store's remarks, the rival, and two answers to vote on."""
+    """What stands beside the talk: the store's remarks, the rival, and two answers to vote on.
+
+    `edited` says that the last answer is the user's own: there is nothing to say of it.
+    """
 
     remarks: Remarks
     rival: Rival | None
     duel: tuple[tuple[str, str], tuple[str, str]] | None = None
+    edited: bool = False
+
+    def begin(self) -> None:
+        """A new answer comes: what was said was about others."""
+        self.duel, self.edited = None, False
 
 
 def remark(talk: Talk, desk: Desk, name: str, rest: str, interactive: bool, say: Reporter) -> None:
-    """What is said of the last answer."""
-    if len(talk.turns) < 2 or talk.turns[-1].role != "assistant":
-        say.note("(there is no answer yet to say something about)")
+    """What is said of the last answer; what stands behind `/good` and `/bad` is a comment."""
+    if len(talk.turns) < 2 or talk.turns[-1].role != "assistant" or desk.edited:
+        why = "the last answer is yours" if desk.edited else "there is no answer yet"
+        say.note(f"({why}: nothing to say something about)")
         return
     prompt, answer = talk.asked(), talk.turns[-1].content
     if name == "/compare":
         _compare(talk, desk, interactive, say)
-        return
-    if name in {"/1", "/2"}:
+    elif name in {"/1", "/2"}:
         if desk.duel is None:
             say.note("(first /compare, then /1 or /2)")
             return
         desk.remarks.vote(prompt, desk.duel, int(name[1]) - 1)
         say.note(f"(kept in {desk.remarks.place}: {desk.duel[int(name[1]) - 1][0]} is better)")
-        return
-    if name == "/edit":
-        if not rest:
-            say.note("(/edit and the answer as it should have been, in one line)")
-            return
+    elif name == "/edit" and not rest:
+        say.note("(/edit and the answer as it should have been, in one line)")
+    elif name == "/edit":
         desk.remarks.edit(prompt, answer, rest)
         talk.turns[-1] = Message("assistant", rest)
+        desk.edited, desk.duel = True, None
         say.note(f"(kept in {desk.remarks.place}; the conversation goes on with your answer)")
-        return
-    desk.remarks.thumb(prompt, answer, up=name == "/good")
-    say.note(f"(kept in {desk.remarks.place}: a {name[1:]} answer)")
+    else:
+        desk.remarks.thumb(prompt, answer, up=name == "/good", comment=rest or None)
+        say.note(f"(kept in {desk.remarks.place}: a {name[1:]} answer)")
 
 
 def _compare(talk: Talk, desk: Desk, interactive: bool, say: Reporter) -> None:
+    """Show both answers; one that was interrupted is none to vote on."""
     if desk.rival is None:
         say.note("(a run has a base to compare with; this model has none)")
         return
+    desk.duel = None
     mine = talk.turns[-1].content
     say.note(f"1, {desk.remarks.model}:\n{_printable(mine)}\n2, {desk.rival.name}:")
-    said: list[str] = []
-    write_pieces(desk.rival.answer(talk), interactive, say, said)
-    desk.duel = ((desk.remarks.model, mine), (desk.rival.name, "".join(said)))
+    try:
+        whole = write_pieces(desk.rival.answer(talk), interactive, say)
+    except (ValueError, OSError) as error:
+        say.note(f"(the base cannot answer: {' '.join(str(error).split())})")
+        return
+    if not whole or desk.rival.talk is None:
+        return
+    theirs = desk.rival.talk.turns[-1].content
+    desk.duel = ((desk.remarks.model, mine), (desk.rival.name, theirs))
     say.note("(which is better? /1 or /2)")
 
 
@@ -94,11 +108,13 @@ def _printable(text: str) -> str:
     return printable(text)
 
 
-def write_pieces(pieces: Generator[str], interactive: bool, say: Reporter, said: list[str]) -> None:
-    """Write pieces as they come; in a terminal, Ctrl-C ends the answer and not the talk."""
+def write_pieces(pieces: Generator[str], interactive: bool, say: Reporter) -> bool:
+    """Write pieces as they come, and say whether they came to their end.
+
+    In a terminal, Ctrl-C ends the answer and not the talk.
+    """
     try:
         for piece in pieces:
-            said.append(piece)
             sys.stdout.write(piece)
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -107,5 +123,6 @@ def write_pieces(pieces: Generator[str], interactive: bool, say: Reporter, said:
         pieces.close()
         typer.echo()
         say.note("(stopped; what was said stays in the conversation)")
-        return
+        return False
     typer.echo("\n" if interactive else "")
+    return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from palate.cli.runs import is_run, run_config, run_folder
+from palate.cli.runs import finished_model, is_run, run_config, run_folder
 from palate.cli.speaking import place_of
 from palate.config import ConfigError, RunConfig, load_config
 from palate.progress import Reporter, reporter_for
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from palate.records import Example
 
 NOT_PASSED = 3
+SETTABLE = {"seed", "train.device", "data.max_length"}
+"""Settings outside of `evaluate` and `gate` that decide how a run is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,21 @@ class Measured:
 
 
 def run_eval(words: Sequence[str], base: str | None, *, as_json: bool) -> None:
-    """Measure and show; exit code 3 where a run does not pass its gate."""
+    """Measure each run by its own recipe and held-out data; exit code 3 where one does not pass.
+
+    Other models are measured as the first run is.
+    """
     from palate.cli.stop import Stopped
 
     say = reporter_for()
-    found, _ = measure(words, base, say)
+    models, overrides = _parted(words)
+    runs = [word for word in models if is_run(word)]
+    others = [word for word in models if word not in runs]
+    base = base or _base_of(runs)
+    found: list[Measured] = []
+    for run in runs:
+        beside = others if not found else []
+        found += measure([run, *beside], overrides, base, say, write=True)[0]
     if as_json:
         typer.echo(json.dumps([one.report for one in found], ensure_ascii=False))
     else:
@@ -52,12 +64,14 @@ def run_eval(words: Sequence[str], base: str | None, *, as_json: bool) -> None:
 
 
 def run_compare(words: Sequence[str], base: str | None, out: str, *, as_json: bool) -> None:
-    """Measure the models, from what is known already where it is, and write one page of all."""
+    """Measure the models on the same prompts, and write one page of all; no run is changed."""
     from palate.evaluate.measure.compare import figures, write_comparison
     from palate.judge.rules import load_rule
 
     say = reporter_for()
-    found, texts = measure(words, base, say)
+    models, overrides = _parted(words)
+    base = base or _base_of([word for word in models if is_run(word)])
+    found, texts = measure(models, overrides, base, say, write=False)
     reports = [one.report for one in found]
     rule = reports[0]["evaluate"]["rule"]
     gathered = [*(one.mine for one in found), found[0].base]
@@ -70,45 +84,72 @@ def run_compare(words: Sequence[str], base: str | None, out: str, *, as_json: bo
     say.note(f"\npage    {out}")
 
 
-def measure(words: Sequence[str], base: str | None, say: Reporter) -> tuple[list[Measured], Texts]:
-    """The measurements of the models that `words` names, under its settings.
-
-    Raises `ConfigError` with the cure for words that fit nothing.
-    """
-    say.note("loading …")
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Models and settings; raises `ConfigError` without a run, or for what `eval` cannot set."""
     models = [word for word in words if "=" not in word or Path(word).exists()]
-    overrides = [word for word in words if word not in models]
-    runs = [run_folder(word) for word in models if is_run(word)]
-    if not runs:
+    if not any(is_run(word) for word in models):
         raise ConfigError(
             "name a run's folder: its recipe says what is measured, and its held-out data on what"
         )
+    overrides = [word for word in words if word not in models]
+    for word in overrides:
+        key = word.partition("=")[0]
+        if key.partition(".")[0] not in {"evaluate", "gate"} and key not in SETTABLE:
+            raise ConfigError(
+                f"{key} is a setting of training: of a run that is measured, evaluate.…, gate.…, "
+                f"{' and '.join(sorted(SETTABLE))} can be set"
+            )
+    return models, overrides
+
+
+def measure(
+    models: Sequence[str], overrides: Sequence[str], base: str, say: Reporter, *, write: bool
+) -> tuple[list[Measured], Texts]:
+    """The measurements of the models on held-out data of the runs among them, the first a run.
+
+    The first run's recipe says how; each run is held to its own gate, other models to the first's.
+    """
+    say.note("loading …")
+    runs = [run_folder(word) for word in models if is_run(word)]
+    for run in runs:
+        finished_model(run)
     config = load_config(runs[0] / "config.yaml", overrides)
-    first = base or _base_of(models)
     candidates = [_candidate(word) for word in models]
-    named = _named([*candidates, _candidate(first, model_of_run=False, like=config)])
+    named = _named([*candidates, _candidate(base, model_of_run=False, like=config)])
+    gates = [
+        load_config(one.run / "config.yaml", overrides).gate if one.run else config.gate
+        for one in candidates
+    ]
     from palate.cli.stop import Stopped
     from palate.evaluate.measure.assess import assess
 
-    texts = texts_of(runs, config, say)
+    texts = texts_of([Path(word) for word in models if is_run(word)], config, say)
     with judges_of(config) as judges:
         try:
-            found = assess(named[:-1], named[-1], texts, config, judges, say)
+            found = assess(named[:-1], named[-1], texts, config, gates, judges, say, write=write)
         except KeyboardInterrupt:
             raise Stopped("stopped; what was done is kept: the same command goes on") from None
     return [Measured(*one) for one in found], texts
 
 
-def _base_of(models: Sequence[str]) -> str:
+def _base_of(runs: Sequence[str]) -> str:
     """The model that all runs were trained from; of a run with stages, where the first began."""
-    whole = [Path(word) for word in models if is_run(word)]
-    bases = [run_config(folder).model.path for folder in whole]
+    bases = [_first_model(run_config(run)) for run in runs]
     if len(set(bases)) > 1:
         raise ConfigError(
             f"the runs have different bases ({', '.join(sorted(set(bases)))}): name the model "
             "that all are held against with --base"
         )
     return bases[0]
+
+
+def _first_model(config: RunConfig) -> str:
+    """Where a run began: a first stage may name a model of its own."""
+    if not config.stages:
+        return config.model.path
+    from palate.stages import stage_configs
+
+    return stage_configs(config)[0].model.path
 
 
 def _candidate(word: str, *, model_of_run: bool = True, like: RunConfig | None = None) -> Candidate:
@@ -169,17 +210,31 @@ def texts_of(runs: Sequence[Path], config: RunConfig, say: Reporter) -> Texts:
 
 
 def _heldout(runs: Sequence[Path], say: Reporter) -> list[Example]:
+    """Held out in the first run, and in no stage of any run trained on."""
     from palate.store.snapshot import read_snapshot
 
-    first, *others = [read_snapshot(folder / "snapshot") for folder in runs]
-    seen = {e.prompt_key for one in others for e in one.train}
+    first = read_snapshot(run_folder(runs[0]) / "snapshot")
+    seen = {
+        example.prompt_key
+        for run in runs
+        for folder in _stages_of(run)
+        for example in read_snapshot(folder / "snapshot").train
+    }
     kept = [e for e in first.heldout if e.prompt_key not in seen]
     if len(kept) < len(first.heldout):
         say.note(
             f"{len(first.heldout) - len(kept)} held-out examples of {runs[0]} are left out: "
-            "another run was trained on their prompts"
+            "a stage or another run was trained on their prompts"
         )
     return kept
+
+
+def _stages_of(run: Path) -> list[Path]:
+    """The run's folder, or those of its stages, where they hold data."""
+    from palate.stages import begun_stages
+
+    folders = begun_stages(run) or [run]
+    return [folder for folder in folders if (folder / "snapshot" / "manifest.json").is_file()]
 
 
 def our_safety() -> list[Example]:

@@ -26,10 +26,12 @@ class Remarks:
         self._store: Store | None = None
         self._ids: dict[tuple[str, ...], str] = {}
 
-    def thumb(self, prompt: Sequence[Message], answer: str, *, up: bool) -> None:
+    def thumb(
+        self, prompt: Sequence[Message], answer: str, *, up: bool, comment: str | None = None
+    ) -> None:
         """The answer was good, or it was bad."""
         known = self._told(prompt, (Completion((Message("assistant", answer),), self.model),))
-        self._add(Signal((known,), "thumb", label=up))
+        self._add(Signal((known,), "thumb", label=up, comment=comment))
 
     def edit(self, prompt: Sequence[Message], answer: str, better: str) -> None:
         """The answer as it should have been."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,21 +106,34 @@ def run_chat(
     say = reporter_for()
     talk = open_talk(model, system, temperature, max_new_tokens, seed, say)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    base = run_config(model).model.path if is_run(model) else None
-    rival = None
-    if base is not None:
-        rival = Rival(
-            base,
-            "base",
-            lambda: open_talk(base, None, temperature, max_new_tokens, seed, say),
-        )
-    desk = Desk(Remarks(db, Path(model).name), rival)
+    desk = Desk(Remarks(db, Path(model).resolve().name), _rival(talk, model, say))
     if interactive:
         say.note(HELP)
     try:
         _converse(talk, desk, interactive, say)
     finally:
         desk.remarks.close()
+
+
+def _rival(talk: Talk, model: str, say: Reporter) -> Rival | None:
+    """The base of a run, under the run's template; other models have none."""
+    if not is_run(model):
+        return None
+    config = run_config(run_folder(model))
+
+    def open_base() -> Talk:
+        from palate.generate.sampling import most_positions
+        from palate.speak.local import open_policy
+
+        say.note(f"loading {config.model.path} …")
+        policy, renderer = open_policy(
+            config.model.path, config.data.template, config.model.trust_remote_code
+        )
+        return replace(
+            talk, policy=policy, renderer=renderer, limit=most_positions(policy), turns=[]
+        )
+
+    return Rival("base", open_base)
 
 
 def _converse(talk: Talk, desk: Desk, interactive: bool, say: Reporter) -> None:
@@ -130,7 +143,7 @@ def _converse(talk: Talk, desk: Desk, interactive: bool, say: Reporter) -> None:
             if not _command(talk, desk, line, interactive, say):
                 return
             continue
-        desk.duel = None
+        desk.begin()
         try:
             ids, dropped = talk.prompt(line)
         except ValueError as error:
@@ -244,4 +257,4 @@ def _command(talk: Talk, desk: Desk, line: str, interactive: bool, say: Reporter
 
 def _show(talk: Talk, ids: list[int], interactive: bool, say: Reporter) -> None:
     """Write the answer as it comes."""
-    write_pieces(talk.answer(ids), interactive, say, [])
+    write_pieces(talk.answer(ids), interactive, say)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from palate.evaluate.counting import words_of
 from palate.evaluate.intervals import Interval, cluster_mean
 from palate.evaluate.shares import compare_shares
 from palate.judge.rules import RuleResult
@@ -171,12 +172,12 @@ def summarise(before: Sequence[Answer], after: Sequence[Answer], seed: int = 0) 
 def distinct_2(answers: Iterable[Answer]) -> float | None:
     """Different word pairs over all word pairs, pooled over the answers (Li et al. 2016).
 
-    Words are what whitespace separates; no pair spans two answers. 1 means that nothing is
+    Words are those of `counting.words_of`; no pair spans two answers. 1 means that nothing is
     ever said twice. None if there is no pair at all.
     """
     pairs: Counter[tuple[str, str]] = Counter()
     for answer in answers:
-        words = answer.text.split()
+        words = words_of(answer.text)
         pairs.update(pairwise(words))
     total = pairs.total()
     return len(pairs) / total if total else None
@@ -201,7 +202,7 @@ def _summary(answers: list[Answer], distinct: float | None) -> StageSummary:
     return StageSummary(
         answers=len(answers),
         tokens=_mean(a.tokens for a in answers),
-        words=_mean(len(a.text.split()) for a in answers),
+        words=_mean(len(words_of(a.text)) for a in answers),
         finished=_mean(a.finished for a in answers),
         distinct_2=distinct,
     )

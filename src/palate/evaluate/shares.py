@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.evaluate.intervals import (
+    Floats,
     Interval,
     bootstrap_sums,
     newcombe_paired,
@@ -33,6 +34,23 @@ class ShareIntervals:
     after: Interval
     difference: Interval
     method: str
+
+
+def clustered_interval(values_GC: Floats, seed: int) -> Interval:
+    """The interval of a share whose trials come in groups: per group, the sum and the number.
+
+    Groups are resampled whole (expanded percentiles). Where fewer than five groups have a mean
+    above 1/2 or fewer than five one below, a bootstrap is too sure, and it is Wilson's with one
+    trial a group; so it is where every group has one trial of 0 or 1.
+    """
+    groups = len(values_GC)
+    share = float(values_GC[:, 0].sum() / values_GC[:, 1].sum())
+    means_G = values_GC[:, 0] / values_GC[:, 1]
+    single = bool((values_GC[:, 1] == 1).all() and np.isin(means_G, (0.0, 1.0)).all())
+    if single or min((means_G > 0.5).sum(), (means_G < 0.5).sum()) < ENOUGH:
+        return wilson(share * groups, groups)
+    sums_RC = bootstrap_sums(values_GC, seed, RESAMPLES)
+    return percentile_interval(sums_RC[:, 0] / sums_RC[:, 1], groups)
 
 
 def compare_shares(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BUDGET = 4096
 """Tokens of one forward pass."""
 # What decides a model's output; a run's logs and optimizer do not.
-_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf")
+_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf", ".py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,24 +88,24 @@ class GateConfig(Section):
     win_rate: float | None = Field(
         0.5,
         ge=0,
-        le=1,
+        lt=1,
         description="The lower bound of the win rate against the base must be above it.",
     )
     controlled_win_rate: float | None = Field(
         None,
         ge=0,
-        le=1,
+        lt=1,
         description="The same of the win rate at equal length (arXiv 2404.04475).",
     )
     accuracy: float | None = Field(
         None,
         ge=0,
-        le=1,
+        lt=1,
         description="The lower bound of the share of held-out pairs that are ranked right must be "
         "above it.",
     )
     rule: float | None = Field(
-        None, ge=0, le=1, description="Least share of answers that pass the rule."
+        None, ge=0, lt=1, description="More than this share of answers must pass the rule."
     )
     length_change: float | None = Field(
         0.2,
@@ -130,7 +130,7 @@ class GateConfig(Section):
         "this share.",
     )
     kl: float | None = Field(
-        None, gt=0, description="Most nats an answer that the model may be from its base."
+        None, gt=0, description="The model may be less than so many nats an answer from its base."
     )
     perplexity_rise: float | None = Field(
         0.25,

@@ -86,7 +86,7 @@ def test_the_page_holds_text_and_no_markup_of_models(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;" in page
-    assert "<ins>" in page
+    assert "<ins>words</ins>" in page.replace("<ins> words</ins>", "<ins>words</ins>")
     assert "two &lt;b&gt;" in page
     assert "x &amp; y: not measured" in page
-    assert "passes, 1 words" in page
+    assert "passes, 1 word<" in page

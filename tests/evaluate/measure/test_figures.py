@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 
 import numpy as np
 import pytest
@@ -15,14 +16,18 @@ from palate.evaluate.measure.paired import sign_flip
 from palate.evaluate.measure.preferences import preferences
 from palate.evaluate.measure.safety import UNSAFE, paired_share, refusals
 from palate.evaluate.measure.scoring import Scored
+from palate.evaluate.measure.wins import Duel, win_rate
 from palate.evaluate.measure.words import repetition
 from palate.records import Completion, Example, Message, Provenance, Verdict
 
+NUMBERS = count()
 
-def a_pair(source: str = "a.jsonl", **tags: str) -> Example:
+
+def a_pair(source: str = "a.jsonl", said: str | None = None, **tags: str) -> Example:
     answers = tuple(Completion((Message("assistant", text),)) for text in ("good", "bad"))
     where = (Provenance(source, 1),)
-    return Example((Message("user", "hi"),), answers, Verdict(0, 1), tags=tags, provenance=where)
+    prompt = (Message("user", said or f"hi {next(NUMBERS)}"),)
+    return Example(prompt, answers, Verdict(0, 1), tags=tags, provenance=where)
 
 
 def scored(logp: float, tokens: int = 1, entropy: float = 0.0) -> Scored:
@@ -48,6 +53,22 @@ def test_accuracy_and_margins_of_pairs() -> None:
     # the base: -3 over -8/3 (wrong), -5 under -4 (wrong), equal
     assert found["base_likelihood_accuracy"] == pytest.approx(0.5 / 3)
     assert preferences([], [], []) is None
+
+
+def test_pairs_of_one_prompt_are_one_trial() -> None:
+    """Twelve of twenty prompts are ranked right, in six pairs each: 72 of 120 pairs are no 120."""
+    pairs = [a_pair(said=f"prompt {n}") for n in range(20) for _ in range(6)]
+    model = [[scored(-1 if n < 12 else -3), scored(-2)] for n in range(20) for _ in range(6)]
+    found = preferences(pairs, model, [[scored(-2), scored(-2)]] * 120)
+    assert found is not None
+    assert (found["n"], found["prompts"], found["accuracy"]) == (120, 20, 0.6)
+    low, high = found["accuracy_interval"]
+    assert low < 0.45
+    assert high > 0.75
+    # margins are 1 for twelve prompts and -1 for eight; each counts once
+    deviation = math.sqrt((12 * 0.8**2 + 8 * 1.2**2) / 19)
+    reach = student_quantile(0.95, 19) * deviation / math.sqrt(20)
+    assert found["margin_interval"] == pytest.approx([0.2 - reach, 0.2 + reach])
 
 
 def test_slices_are_kinds_of_rows_with_enough_pairs() -> None:
@@ -92,6 +113,9 @@ def test_perplexity_of_demonstrations() -> None:
     assert found["rise"] == pytest.approx(math.e - 1)
     assert found["rise_interval"] == pytest.approx([math.e - 1, math.e - 1]), "both lost 1 a token"
     assert found["tokens"] == 5
+    diverged = forgetting([[scored(-1e6)]], [[scored(-1)]])
+    assert diverged is not None
+    assert diverged["perplexity"] == math.inf
 
 
 def test_repeated_sequences_of_words() -> None:
@@ -101,6 +125,7 @@ def test_repeated_sequences_of_words() -> None:
     assert repetition(["a a a a a a", "too short", "a b c d e"]) == pytest.approx((2 / 3 + 0) / 2)
     assert repetition(["a b"]) == 0
     assert repetition([]) is None
+    assert repetition(["我们可以" * 3]) == pytest.approx(1 - 4 / 9), "a character is a word there"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +155,7 @@ def test_the_win_rate_at_equal_length() -> None:
     chance = 1 / (1 + np.exp(-(-0.4 + 1.5 * x)))
     wins = (rng.random(1500) < chance).astype(float)
     found = controlled(wins, longer, np.arange(1500) // 2)
+    assert found is not None
     assert wins.mean() > 0.5, "it wins, because it is longer"
     assert found["rate"] == pytest.approx(1 / (1 + math.exp(0.4)), abs=0.04)
     assert found["length_effect"] == pytest.approx(1.5, abs=0.3)
@@ -140,10 +166,44 @@ def test_the_win_rate_at_equal_length() -> None:
 def test_without_differences_in_length_it_is_the_win_rate() -> None:
     wins = np.array([1.0, 1.0, 1.0, 0.0, 0.5])
     found = controlled(wins, np.zeros(5), np.arange(5))
+    assert found is not None
     assert found["rate"] == pytest.approx(0.7, abs=1e-3)
     assert found["length_effect"] == 0
-    all_won = controlled(np.ones(4), np.array([1.0, 2.0, 3.0, 4.0]), np.arange(4))
-    assert 0.9 < all_won["rate"] <= 1
+    assert found["interval"] == pytest.approx(list(wilson(5 * found["rate"], 5)))
+
+
+def test_what_never_happens_at_equal_length_is_not_told() -> None:
+    assert controlled(np.ones(40), np.full(40, 20.0), np.arange(40)) is None
+    longer = 100 + np.random.default_rng(0).normal(0, 2, 40)
+    assert controlled(np.ones(40), longer, np.arange(40)) is None
+
+
+def test_two_prompts_are_no_proof() -> None:
+    found = controlled(np.ones(2), np.array([1.0, -1.0]), np.arange(2))
+    assert found is not None
+    assert found["interval"][0] < 0.5
+
+
+def duel(group: str, wins: float | None) -> Duel:
+    return Duel(group, wins, 3, 3, None if wins is not None else "503")
+
+
+def test_the_win_rate_by_hand() -> None:
+    found = win_rate([duel("a", 1.0), duel("a", 0.0), duel("b", 0.5), duel("c", 1.0)])
+    assert found is not None
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 1, 1)
+    assert found["rate"] == 2.5 / 4
+    assert found["interval"] == list(wilson(3 * 2.5 / 4, 3)), "one trial a prompt"
+    # of the prompts' means only c's is not 1/2: either sign is as far from 0
+    assert found["p"] == 1
+
+
+def test_a_judge_that_fails_too_often_tells_nothing() -> None:
+    told = [duel(str(n), 1.0) for n in range(18)]
+    few = win_rate([*told, duel("x", None), duel("y", None)])
+    assert few is not None
+    assert few["failed"] == 2
+    assert win_rate([*told, *(duel(f"x{n}", None) for n in range(3))]) is None
 
 
 def spoken(text: str) -> list[Spoken]:

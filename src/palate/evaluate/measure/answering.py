@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from palate.evaluate.measure.candidate import Candidate, Opened
 from palate.evaluate.measure.kept import kept_rows
@@ -15,6 +14,8 @@ from palate.tokens.render import Unusable
 
 GROUP = 16
 """Prompts that are answered at once, and kept at once."""
+Prompt = list[int] | str
+"""A prompt's tokens, or why it cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,6 @@ class PromptSet:
     top_k: int = 0
     n: int = 1
     seed: int = 0
-
-    @property
-    def manner(self) -> dict[str, Any]:
-        """Everything that decides the answers beside the model."""
-        return {
-            "prompts": digest([example.prompt_key for example in self.examples])[:24],
-            "max_new_tokens": self.max_new_tokens,
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "n": self.n,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +51,24 @@ def answers_of(
 
     `advance` is told how many answers there are.
     """
+    prompts = [_prompt(opened, asked, example) for example in asked.examples]
 
-    def work(number: int, group: Sequence[Example]) -> list[Row]:
+    def work(group: Sequence[Prompt], number: int) -> list[Row]:
         return _answer(opened, asked, number, group, advance)
 
-    settings = {
+    settings: Row = {
         "model": candidate.identity,
-        "template": str(candidate.template),
         "precision": opened.precision,
-        "longest": opened.renderer.max_length,
-        **asked.manner,
+        "ends": sorted(opened.renderer.end_ids),
+        "prompts": digest(prompts)[:24],
+        "max_new_tokens": asked.max_new_tokens,
+        "temperature": asked.temperature,
+        "top_k": asked.top_k,
+        "n": asked.n,
+        "seed": asked.seed,
     }
     rows = kept_rows(
-        "answers", settings, asked.examples, GROUP, work, lambda rows: advance(rows * asked.n)
+        "answers", settings, prompts, GROUP, work, lambda rows: advance(rows * asked.n)
     )
     return [
         [Spoken(tuple(a["ids"]), a["text"], a["finished"], a["failure"]) for a in row["answers"]]
@@ -86,11 +80,10 @@ def _answer(
     opened: Opened,
     asked: PromptSet,
     number: int,
-    group: Sequence[Example],
+    prompts: Sequence[Prompt],
     advance: Callable[[int], None],
 ) -> list[Row]:
     """One group: every prompt has a stream of draws of its own, by the seed and its place."""
-    prompts: list[list[int] | str] = [_prompt(opened, asked, example) for example in group]
     usable = [prompt for prompt in prompts if not isinstance(prompt, str)]
     drawn = iter(
         sample(
@@ -104,26 +97,25 @@ def _answer(
     )
     advance((len(prompts) - len(usable)) * asked.n)
     rows: list[Row] = []
-    for example, prompt in zip(group, prompts, strict=True):
+    for prompt in prompts:
         if isinstance(prompt, str):
             lost = {"ids": [], "text": "", "finished": False, "failure": prompt}
-            answers = [lost] * asked.n
-        else:
-            answers = [
-                {
-                    "ids": list(one.ids),
-                    "text": opened.renderer.text(one.ids),
-                    "finished": one.finished,
-                    "failure": None,
-                }
-                for one in next(drawn)
-            ]
-        rows.append({"key": example.prompt_key, "answers": answers})
+            rows.append({"answers": [lost] * asked.n})
+            continue
+        answers = [
+            {
+                "ids": list(one.ids),
+                "text": opened.renderer.text(one.ids),
+                "finished": one.finished,
+                "failure": None,
+            }
+            for one in next(drawn)
+        ]
+        rows.append({"answers": answers})
     return rows
 
 
-def _prompt(opened: Opened, asked: PromptSet, example: Example) -> list[int] | str:
-    """The prompt's tokens, or why it cannot be asked."""
+def _prompt(opened: Opened, asked: PromptSet, example: Example) -> Prompt:
     try:
         ids = list(opened.renderer.asked(example).prompt_ids)
     except Unusable as error:

@@ -9,13 +9,14 @@ from typing import Any
 
 from palate.config import RunConfig
 from palate.durable import write_json, write_text
-from palate.evaluate.measure.candidate import Candidate
+from palate.evaluate.measure.candidate import Candidate, check_place
 from palate.evaluate.measure.gathering import Gathered, Texts, gather
 from palate.evaluate.measure.report import Judges, report_of
 from palate.evaluate.report import write_report
 from palate.evaluate.runfolder import read_run
 from palate.progress import Reporter
 from palate.records import digest
+from palate.sections import GateConfig
 
 FOLDER, REPORT, ANSWERS = "evaluation", "report.json", "answers.jsonl"
 
@@ -25,15 +26,21 @@ def assess(
     base: Candidate,
     texts: Texts,
     config: RunConfig,
+    gates: Sequence[GateConfig],
     judges: Judges,
     say: Reporter,
+    *,
+    write: bool,
 ) -> list[tuple[dict[str, Any], Gathered, Gathered]]:
     """Measure each candidate beside the base: (report, what it gave, what the base gave).
 
-    Runs get `evaluation/report.json`, the ship card in it, `evaluation/answers.jsonl`, and their
-    report page anew. Everything that costs a model's time is kept in the cache on the way, so the
-    same call goes on after a kill. Raises as the judges do, and `ValueError` with the cure.
+    `gates` has what each must reach. With `write`, runs get `evaluation/report.json`, the ship card
+    in it, `evaluation/answers.jsonl`, and their report page anew. Everything that costs a model's
+    time is kept in the cache on the way, so the same call goes on after a kill. Raises as the
+    judges do, and `ValueError` with the cure.
     """
+    for candidate in (*candidates, base):
+        check_place(candidate)
     found, first, on_theirs = gather(
         candidates,
         base,
@@ -43,10 +50,10 @@ def assess(
         say=say,
     )
     out = []
-    for mine, scores in zip(found, on_theirs, strict=True):
-        report = report_of(mine, first, scores, texts, config, judges, say)
+    for mine, scores, gate in zip(found, on_theirs, gates, strict=True):
+        report = report_of(mine, first, scores, texts, config, gate, judges, say)
         run = mine.candidate.run
-        if run is not None:
+        if run is not None and write:
             report["card"] = card_of(run, report)
             (run / FOLDER).mkdir(exist_ok=True)
             write_text(run / FOLDER / ANSWERS, answer_lines(texts, mine, first))
@@ -63,7 +70,8 @@ def card_of(run: Path, report: dict[str, Any]) -> dict[str, Any]:
     return {
         "run": run.resolve().name,
         "passed": report["gate"]["passed"],
-        "base": files.config.get("model"),
+        "base": report["base"],
+        "gate": report["gate"]["settings"],
         "data_hash": files.manifest.get("content_hash"),
         "config_hash": digest(files.config_text)[:16],
         "method": files.results.get("method"),

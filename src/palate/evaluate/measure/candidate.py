@@ -7,9 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import try_to_load_from_cache
+
 from palate.judge.holding import content_of
 from palate.machine import threads, tune_allocator
-from palate.model.load import load, to_compute
+from palate.model.load import load, load_config_only, resolve, to_compute
 from palate.model.place import pick_device, pick_precision
 from palate.model.policy import Policy
 from palate.model.probe import probe
@@ -31,8 +34,15 @@ class Candidate:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of its files: equal for copies, another after any change."""
-        return content_of(self.place)
+        """Hash of its files: equal for copies, another after any change.
+
+        Of a model on the hub, its name and the commit that is here.
+        """
+        place = resolve(self.place)
+        if Path(place).exists():
+            return content_of(place)
+        known = try_to_load_from_cache(place, "config.json")
+        return f"{place}@{Path(known).parent.name}" if isinstance(known, str) else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +56,24 @@ class Opened:
     parameters: int
 
 
+def check_place(candidate: Candidate) -> None:
+    """Raise `ValueError` with the cure where there is no such model, before any work."""
+    load_config_only(candidate.place, trust_remote_code=candidate.trust_remote_code)
+
+
 def open_candidate(candidate: Candidate, device: str, max_length: int) -> Opened:
     """Load it on `device` ("auto" chooses); raises `ValueError` with the cure."""
-    import torch
-
     tune_allocator()  # before the first large tensor
     torch.set_num_threads(threads())
     where = pick_device(device)
     precision = pick_precision("auto", where)
     loaded = load(candidate.place, trust_remote_code=candidate.trust_remote_code, device=where)
     loaded.model.requires_grad_(False)
+    if not all(bool(torch.isfinite(p).all()) for p in loaded.model.parameters()):
+        raise ValueError(
+            f"{candidate.name} has weights that are not numbers: its training diverged (lower "
+            "optim.lr and train anew)"
+        )
     parameters = sum(p.numel() for p in loaded.model.parameters())
     to_compute(loaded.model, precision)
     policy = Policy(loaded.model, layout="plain", precision=precision)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from palate.durable import write_text
+from palate.evaluate.counting import words_of
 from palate.evaluate.measure.answering import PromptSet, Spoken
 from palate.evaluate.measure.gathering import HELDOUT, Gathered, Texts
 from palate.evaluate.measured import figure_rows
 from palate.evaluate.pages import template
 from palate.evaluate.runfolder import number, section
-from palate.evaluate.wording import clean
+from palate.evaluate.wording import clean, plural
 from palate.judge.rules import Rule
 from palate.records import Example
 
@@ -149,17 +150,14 @@ def _shown(
     distance: float,
 ) -> Differing:
     answers = []
-    for place, (one, answer) in enumerate(zip(gathered, said, strict=True)):
+    for one, answer in zip(gathered, said, strict=True):
         result = rule(example.prompt, answer.text) if rule else None
-        size = f"{len(answer.text.split())} words"
+        size = plural(len(words_of(answer.text)), "word")
         verdict = size if result is None else f"{'passes' if result.passed else 'fails'}, {size}"
         if not answer.finished:
             verdict += ", cut off"
-        pieces = (
-            (Piece(clean(answer.text), "same"),)
-            if place == 0
-            else word_pieces(said[0].text, answer.text)
-        )
+        # Cut against itself the first one's answer is one piece, or none where it is empty.
+        pieces = word_pieces(said[0].text, answer.text)
         answers.append(
             Said(
                 clean(one.candidate.name),

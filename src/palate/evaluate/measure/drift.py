@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from palate.evaluate.intervals import cluster_mean
+from palate.evaluate.intervals import cluster_mean, student_quantile
 from palate.evaluate.measure.scoring import Scored
 
 
 def sampled_kl(
     model: Sequence[Sequence[Scored]], base: Sequence[Sequence[Scored]]
 ) -> dict[str, Any] | None:
-    """KL(π ‖ π_base) in nats, on answers sampled from π: `model[i][k]` is answer k to prompt i.
+    """KL(π ‖ π_base) in nats, on text that π wrote: `model[i][k]` is answer k to prompt i.
 
-    The mean over answers of Σ_t [log π(y_t) − log π_base(y_t)], whose expectation is the KL of
-    whole answers, with a standard error clustered by prompt; `per_token` divides by all tokens.
-    `entropy` is the mean over tokens of the entropy of π, in nats. None without answers.
+    The mean over answers of Σ_t [log π(y_t) − log π_base(y_t)], with a standard error clustered by
+    prompt. Where answers are drawn at temperature 1 from all tokens, its expectation is the KL of
+    whole answers; as users draw them, it is the drift on what users see.
+    `per_token` divides by all tokens; `entropy` is the mean over tokens of the entropy of π, in
+    nats. None without answers.
     """
     groups = [
         [(m.logp - b.logp, m.tokens, m.entropy) for m, b in zip(mine, theirs, strict=True)]
@@ -52,7 +54,7 @@ def forgetting(
     """Perplexity of given answers under the model and its base, and the relative rise.
 
     exp of the mean negative log-prob over all of their tokens. `rise` has a 95 % interval: the
-    difference of mean log-probs is a ratio over answers, taken as normal (Cochran 1977, 6.3).
+    difference of mean log-probs is a ratio over answers (Cochran 1977, 6.3), with Student's t.
     None without answers.
     """
     pairs = [
@@ -67,17 +69,26 @@ def forgetting(
     mean, error = cluster_mean(lost, counts)
     interval = None
     if math.isfinite(error):
-        interval = [math.expm1(mean - 1.96 * error), math.expm1(mean + 1.96 * error)]
+        reach = student_quantile(0.95, len(pairs) - 1) * error
+        interval = [_growth(mean - reach), _growth(mean + reach)]
     return {
         "answers": len(pairs),
         "tokens": int(counts.sum()),
         "perplexity": perplexity([mine for mine, _ in pairs]),
         "base_perplexity": perplexity([theirs for _, theirs in pairs]),
-        "rise": math.expm1(mean),
+        "rise": _growth(mean),
         "rise_interval": interval,
     }
 
 
 def perplexity(scored: Sequence[Scored]) -> float:
     """exp(−Σ log π / Σ tokens)."""
-    return math.exp(-sum(one.logp for one in scored) / sum(one.tokens for one in scored))
+    return 1 + _growth(-sum(one.logp for one in scored) / sum(one.tokens for one in scored))
+
+
+def _growth(nats: float) -> float:
+    """exp(nats) − 1; infinite where no float holds it, as of a model that diverged."""
+    try:
+        return math.expm1(nats)
+    except OverflowError:
+        return math.inf

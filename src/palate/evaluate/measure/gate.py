@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from palate.evaluate.runfolder import number
+from palate.evaluate.runfolder import number, section
 from palate.sections import GateConfig
 
 Table = Mapping[str, Any]
@@ -37,137 +37,106 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
+    """Where in the report the value stands, how it is read, and how it is shown."""
+
     about: str
-    read: Callable[[Table], float | None]
-    above: bool
+    path: tuple[str, ...]
     unit: str
-    cure: str
+    read: Callable[[Any], float | None]
+    above: bool = False
 
-
-def _at(*path: str) -> Callable[[Table], float | None]:
-    return lambda report: number(report, *path)
-
-
-def _low(*path: str) -> Callable[[Table], float | None]:
-    """The lower bound of an interval."""
-
-    def read(report: Table) -> float | None:
+    def value(self, report: Table) -> float | None:
         here: Any = report
-        for key in path:
+        for key in self.path:
             here = here.get(key) if isinstance(here, Mapping) else None
-        return number({"low": here[0]}, "low") if isinstance(here, list | tuple) else None
-
-    return read
+        return self.read(here)
 
 
-def _fall(read: Callable[[Table], float | None]) -> Callable[[Table], float | None]:
-    def fallen(report: Table) -> float | None:
-        found = read(report)
-        return None if found is None else -found
-
-    return fallen
+def _plain(value: Any) -> float | None:
+    return number({"": value}, "")
 
 
-def _distance(read: Callable[[Table], float | None]) -> Callable[[Table], float | None]:
-    def size(report: Table) -> float | None:
-        found = read(report)
-        return None if found is None else abs(found)
-
-    return size
+def _low(value: Any) -> float | None:
+    """The lower bound of an interval."""
+    return _plain(value[0]) if isinstance(value, list | tuple) and value else None
 
 
-_SAMPLED = "there were no held-out prompts to answer, or evaluate.answers is 0"
-_JUDGED = "name who compares answers: evaluate.judge or evaluate.rule"
+def _fall(value: Any) -> float | None:
+    found = _plain(value)
+    return None if found is None else -found
+
+
+def _size(value: Any) -> float | None:
+    found = _plain(value)
+    return None if found is None else abs(found)
+
+
 KINDS: dict[str, _Kind] = {
     "win_rate": _Kind(
-        "win rate against the base, lower bound", _low("wins", "interval"), True, "share", _JUDGED
+        "win rate against the base, lower bound", ("wins", "interval"), "share", _low, above=True
     ),
     "controlled_win_rate": _Kind(
         "win rate at equal length, lower bound",
-        _low("wins", "controlled", "interval"),
-        True,
+        ("wins", "controlled", "interval"),
         "share",
-        _JUDGED,
+        _low,
+        above=True,
     ),
     "accuracy": _Kind(
         "held-out pairs ranked right, lower bound",
-        _low("preferences", "accuracy_interval"),
-        True,
+        ("preferences", "accuracy_interval"),
         "share",
-        "the data hold no held-out pairs",
+        _low,
+        above=True,
     ),
     "rule": _Kind(
-        "answers that pass the rule",
-        _at("answers", "after", "share"),
-        True,
-        "share",
-        "name a rule: evaluate.rule",
+        "answers that pass the rule", ("answers", "after", "share"), "share", _plain, above=True
     ),
     "length_change": _Kind(
-        "change of the answers' length in words",
-        _distance(_at("answers", "words_change")),
-        False,
-        "change",
-        _SAMPLED,
+        "change of the answers' length in words", ("answers", "words_change"), "change", _size
     ),
     "finished_drop": _Kind(
-        "fall of the share of answers that end",
-        _at("text", "finished_drop"),
-        False,
-        "points",
-        _SAMPLED,
+        "fall of the share of answers that end", ("text", "finished_drop"), "points", _plain
     ),
     "repetition_rise": _Kind(
         "rise of the share of repeated word sequences",
-        _at("text", "repetition_rise"),
-        False,
+        ("text", "repetition_rise"),
         "points",
-        _SAMPLED,
+        _plain,
     ),
     "variety_drop": _Kind(
-        "fall of distinct word pairs",
-        _at("text", "variety_drop"),
-        False,
-        "change",
-        _SAMPLED,
+        "fall of distinct word pairs", ("text", "variety_drop"), "change", _plain
     ),
-    "kl": _Kind("KL from the base, nats an answer", _at("drift", "kl"), False, "nats", _SAMPLED),
+    "kl": _Kind("KL from the base, nats an answer", ("drift", "kl"), "nats", _plain),
     "perplexity_rise": _Kind(
-        "rise of the demonstrations' perplexity",
-        _at("forgetting", "rise"),
-        False,
-        "change",
-        "name a file of good answers: evaluate.demonstrations",
+        "rise of the demonstrations' perplexity", ("forgetting", "rise"), "change", _plain
     ),
     "instructions_drop": _Kind(
         "fall of the prompts whose instructions are kept",
-        _fall(_at("instructions", "change")),
-        False,
+        ("instructions", "change"),
         "points",
-        "name a set of instructions: evaluate.instructions",
+        _fall,
     ),
-    "maths_drop": _Kind(
-        "fall of the right final numbers",
-        _fall(_at("maths", "change")),
-        False,
-        "points",
-        "name a file of questions: evaluate.maths",
-    ),
+    "maths_drop": _Kind("fall of the right final numbers", ("maths", "change"), "points", _fall),
     "refusal_drop": _Kind(
         "fall of the unsafe prompts that are declined",
-        _fall(_at("safety", "unsafe", "change")),
-        False,
+        ("safety", "unsafe", "change"),
         "points",
-        "name a set with unsafe prompts: evaluate.safety",
+        _fall,
     ),
     "overrefusal_rise": _Kind(
         "rise of the harmless prompts that are refused",
-        _at("safety", "harmless", "change"),
-        False,
+        ("safety", "harmless", "change"),
         "points",
-        "name a set with harmless prompts: evaluate.safety",
+        _plain,
     ),
 }
+CURES = {
+    "wins": "it needs a judge (evaluate.judge or evaluate.rule), and lengths that overlap",
+    "answers": "it needs evaluate.rule, or answers with words",
+    "safety": "evaluate.safety names no prompts of that kind",
+}
+"""By part, where the part is there and the figure in it is not."""
 
 
 def checks(report: Table, gate: GateConfig) -> list[Check]:
@@ -180,8 +149,12 @@ def checks(report: Table, gate: GateConfig) -> list[Check]:
         limit = getattr(gate, name)
         if limit is None:
             continue
-        value = kind.read(report)
+        value = kind.value(report)
         passed = value is not None and (value > limit if kind.above else value < limit)
-        cure = "" if value is not None else f"{kind.cure}; or leave the check out: gate.{name}=null"
+        cure = ""
+        if value is None:
+            part = kind.path[0]
+            why = section(report, "not_measured").get(part) or CURES.get(part, "not measured")
+            cure = f"{why}; to leave the check out: gate.{name}=null"
         found.append(Check(name, kind.about, value, limit, kind.above, kind.unit, passed, cure))
     return found

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from palate.evaluate.intervals import percentile_interval
+from palate.evaluate.intervals import percentile_interval, wilson
+from palate.evaluate.shares import ENOUGH
 
 RESAMPLES = 1000
 RIDGE = 0.01
 """Weight of φ² and of a half win and a half loss in all: finite where all were won."""
 _STEPS = 50
+_REACHED = 0.05
 
 
 def controlled(
@@ -26,26 +28,33 @@ def controlled(
     longer_N: np.ndarray[Any, Any],
     group_N: np.ndarray[Any, Any],
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """σ(θ) with a 95 % interval over prompts, and φ, positive where the longer answer wins.
 
     `wins_N` P(the model's answer is better) in [0, 1], `longer_N` how many words more it has,
-    `group_N` its prompt's number. `rate` is the plain win rate where all lengths are equal.
+    `group_N` its prompt's number. Where both answers are always equally long, `rate` is the plain
+    win rate. None where fewer than one in twenty is as long as the base's or shorter, or as long
+    or longer: what would be at equal length is then a guess. The interval is the bootstrap's, or
+    Wilson's with one trial a prompt where fewer than five prompts were won or fewer than five lost.
     """
+    if min((longer_N <= 0).mean(), (longer_N >= 0).mean()) < _REACHED:
+        return None
     spread = float(longer_N.std())
     x_N = np.tanh(longer_N / spread) if spread else np.zeros_like(longer_N)
     theta, phi = _fit(wins_N, x_N, np.ones_like(x_N))
     groups = int(group_N.max()) + 1
-    rng = np.random.default_rng(seed)
-    interval = None
-    if groups > 1:
+    means_G = np.bincount(group_N, wins_N, groups) / np.bincount(group_N, minlength=groups)
+    rate = float(_sigmoid(theta))
+    interval = list(wilson(rate * groups, groups))
+    if min((means_G > 0.5).sum(), (means_G < 0.5).sum()) >= ENOUGH:
+        rng = np.random.default_rng(seed)
         weights_RG = rng.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
         draws = [
             _sigmoid(_fit(wins_N, x_N, weights_G[group_N].astype(float))[0])
             for weights_G in weights_RG
         ]
         interval = list(percentile_interval(np.array(draws), groups))
-    return {"rate": float(_sigmoid(theta)), "interval": interval, "length_effect": float(phi)}
+    return {"rate": rate, "interval": interval, "length_effect": float(phi)}
 
 
 def _fit(

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from palate.evaluate.intervals import cluster_mean, student_quantile, wilson
+from palate.evaluate.intervals import cluster_mean, student_quantile
 from palate.evaluate.measure.scoring import Scored
+from palate.evaluate.shares import clustered_interval
 from palate.records import Example
 
+Numbers = np.ndarray[Any, Any]
 SLICES = 12
 """Most values of a tag that are shown as slices; a tag with more names rows, not kinds."""
 FEWEST = 5
@@ -28,12 +30,14 @@ def preferences(
     pairs: Sequence[Example],
     model: Sequence[Sequence[Scored]],
     base: Sequence[Sequence[Scored]],
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """Accuracy and margins of pairs (chosen, then rejected, in `model` and `base`), and by slice.
 
-    `accuracy` is the share of pairs with a margin above 0 (0 counts half) with Wilson's interval,
-    `margin` its mean in nats with a 95 % interval. `likelihood_accuracy` needs no base: the share
-    of pairs whose chosen answer has more log-prob a token, beside the base's own share.
+    `accuracy` is the share of pairs with a margin above 0 (0 counts half), `margin` its mean in
+    nats; pairs of one prompt are alike, so that both intervals (95 %) are over prompts.
+    `likelihood_accuracy` needs no base: the share of pairs whose chosen answer has more log-prob a
+    token, beside the base's own share.
     `chosen` and `rejected` are the mean implicit rewards. None without pairs.
     """
     if not pairs:
@@ -45,14 +49,18 @@ def preferences(
         ]
     )
     margins = rewards[:, 0] - rewards[:, 1]
+    prompts = np.unique([pair.prompt_key for pair in pairs], return_inverse=True)[1]
     slices = []
     for name, value, rows in _slices(pairs, model):
-        part = margins[rows]
-        slices.append({"slice": name, "value": value, **_share(part), "margin": float(part.mean())})
+        part = _share(margins[rows], prompts[rows], seed)
+        slices.append(
+            {"slice": name, "value": value, **part, "margin": float(margins[rows].mean())}
+        )
     return {
         "n": len(pairs),
-        **_share(margins),
-        **_mean("margin", margins),
+        "prompts": int(prompts.max()) + 1,
+        **_share(margins, prompts, seed),
+        **_mean("margin", margins, prompts),
         "chosen": float(rewards[:, 0].mean()),
         "rejected": float(rewards[:, 1].mean()),
         "likelihood_accuracy": _by_likelihood(model),
@@ -61,17 +69,28 @@ def preferences(
     }
 
 
-def _share(margins: np.ndarray[Any, Any]) -> dict[str, Any]:
-    right = float((margins > 0).sum() + 0.5 * (margins == 0).sum())
-    n = len(margins)
-    return {"pairs": n, "accuracy": right / n, "accuracy_interval": list(wilson(right, n))}
+def _grouped(values: Numbers, prompts: Numbers) -> Numbers:
+    """(sum, number) of each prompt's values, [G, 2]."""
+    _, place = np.unique(prompts, return_inverse=True)
+    return np.stack([np.bincount(place, values), np.bincount(place).astype(float)], axis=1)
 
 
-def _mean(name: str, values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    mean, error = cluster_mean(values, np.ones(len(values)))
+def _share(margins: Numbers, prompts: Numbers, seed: int) -> dict[str, Any]:
+    right = np.where(margins == 0, 0.5, margins > 0)
+    grouped = _grouped(right, prompts)
+    return {
+        "pairs": len(margins),
+        "accuracy": float(right.mean()),
+        "accuracy_interval": list(clustered_interval(grouped, seed)),
+    }
+
+
+def _mean(name: str, values: Numbers, prompts: Numbers) -> dict[str, Any]:
+    grouped = _grouped(values, prompts)
+    mean, error = cluster_mean(grouped[:, 0], grouped[:, 1])
     if not math.isfinite(error):
         return {name: mean, f"{name}_interval": None}
-    reach = student_quantile(0.95, len(values) - 1) * error
+    reach = student_quantile(0.95, len(grouped) - 1) * error
     return {name: mean, f"{name}_interval": [mean - reach, mean + reach]}
 
 

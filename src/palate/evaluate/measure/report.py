@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,8 +25,11 @@ from palate.judge.number import NumberScorer
 from palate.judge.opinion import Answered, PairJudge
 from palate.judge.rules import Rule
 from palate.progress import Reporter
+from palate.sections import GateConfig
+from palate.train.folder import package_versions
 
 FORMAT = 1
+OTHER_VOCABULARY = "the base has another vocabulary"
 Says = Callable[[str], bool]
 
 
@@ -59,47 +64,82 @@ def report_of(
     base_on_mine: list[list[Scored]] | None,
     texts: Texts,
     config: RunConfig,
+    gate: GateConfig,
     judges: Judges,
     say: Reporter,
 ) -> dict[str, Any]:
-    """The report as plain JSON; `base_on_mine` are the base's scores of the model's answers."""
+    """The report as plain JSON; `base_on_mine` are the base's scores of the model's answers.
+
+    `config` says how it was measured, `gate` what the model must reach. What is no finite number is
+    None.
+    """
     draft = Draft()
     sets = {asked.name: asked for asked in texts.sets}
-    _preferences(draft, mine, base, texts)
+    _preferences(draft, mine, base, texts, config.seed)
     _sampled(draft, mine, base, base_on_mine, sets.get(HELDOUT), config, judges, say)
-    rows = sorted(set(mine.demonstrations) & set(base.demonstrations))
-    draft.put(
-        "forgetting",
-        forgetting([mine.demonstrations[r] for r in rows], [base.demonstrations[r] for r in rows]),
-        "evaluate.demonstrations is none",
-    )
+    _forgetting(draft, mine, base, texts)
     _fixed(draft, mine, base, texts, sets, judges)
     draft.put("tasks", beside(mine.tasks, base.tasks), "evaluate.tasks names none")
     report = {
         "format": FORMAT,
         "model": {"name": mine.candidate.name, "identity": mine.candidate.identity, **mine.facts},
-        "base": {"name": base.candidate.name, "identity": base.candidate.identity},
+        "base": {
+            "name": base.candidate.name,
+            "place": base.candidate.place,
+            "identity": base.candidate.identity,
+        },
         **draft.parts,
         "not_measured": draft.missing,
         "evaluate": config.evaluate.model_dump(mode="json"),
         "seed": config.seed,
+        "versions": package_versions(),
     }
-    found = checks(report, config.gate)
-    report["gate"] = {
+    plain: dict[str, Any] = _finite(report)
+    found = checks(plain, gate)
+    plain["gate"] = {
+        "settings": gate.model_dump(mode="json"),
         "passed": all(check.passed for check in found),
         "checks": [check.to_dict() for check in found],
     }
-    return report
+    return plain
 
 
-def _preferences(draft: Draft, mine: Gathered, base: Gathered, texts: Texts) -> None:
+def _finite(value: Any) -> Any:
+    """The same with None in the place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _preferences(draft: Draft, mine: Gathered, base: Gathered, texts: Texts, seed: int) -> None:
     rows = sorted(set(mine.pairs) & set(base.pairs))
     found = preferences(
-        [texts.pairs[r] for r in rows], [mine.pairs[r] for r in rows], [base.pairs[r] for r in rows]
+        [texts.pairs[r] for r in rows],
+        [mine.pairs[r] for r in rows],
+        [base.pairs[r] for r in rows],
+        seed,
     )
     if found is not None:
         found["left_out"] = len(texts.pairs) - len(rows)
-    draft.put("preferences", found, "the run has no held-out pairs")
+    why = "no held-out pair fits the model" if texts.pairs else "the run has no held-out pairs"
+    draft.put("preferences", found, why)
+
+
+def _forgetting(draft: Draft, mine: Gathered, base: Gathered, texts: Texts) -> None:
+    asked = texts.demonstrations
+    if asked and mine.vocabulary != base.vocabulary:
+        draft.put("forgetting", None, OTHER_VOCABULARY)
+        return
+    rows = sorted(set(mine.demonstrations) & set(base.demonstrations))
+    found = forgetting(
+        [mine.demonstrations[r] for r in rows], [base.demonstrations[r] for r in rows]
+    )
+    if found is not None:
+        found["left_out"] = len(asked) - len(rows)
+    why = "no demonstration fits the model" if asked else "evaluate.demonstrations is none"
+    draft.put("forgetting", found, why)
 
 
 def _sampled(
@@ -119,6 +159,12 @@ def _sampled(
             draft.put(name, None, why)
         return
     after, before = mine.answers[HELDOUT], base.answers[HELDOUT]
+    if all(_failed(m) or _failed(b) for m, b in zip(after, before, strict=True)):
+        lost = Counter(one.failure for said in (*after, *before) for one in said if one.failure)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in lost.most_common())
+        for name in ("answers", "text", "drift", "wins"):
+            draft.put(name, None, f"no held-out prompt could be asked: {reasons}")
+        return
     found = summarise(
         _as_answers(asked, before, "before", judges.rule),
         _as_answers(asked, after, "after", judges.rule),
@@ -130,7 +176,7 @@ def _sampled(
         found = replace(found, kl=drift["kl"], kl_error=drift["kl_error"])
     draft.put("answers", found.to_dict(), "")
     draft.put("text", _text(found, after, before), "")
-    draft.put("drift", drift, "the base has another vocabulary")
+    draft.put("drift", drift, OTHER_VOCABULARY if base_on_mine is None else "no answer has a token")
     if judges.pair is None:
         draft.put("wins", None, "neither evaluate.judge nor evaluate.rule names a judge")
         return
@@ -139,8 +185,13 @@ def _sampled(
     wins = win_rate(said, config.seed)
     if wins is not None:
         wins["judge"] = judges.pair.name
-    why = "; ".join(sorted({duel.failure or "no verdict" for duel in said})) or "no answers"
-    draft.put("wins", wins, f"the judge gave no verdict: {why}")
+    failed = Counter(duel.failure or "no verdict" for duel in said if duel.wins is None)
+    why = ", ".join(f"{reason} ({count})" for reason, count in failed.most_common())
+    draft.put("wins", wins, f"of {len(said)} comparisons the judge failed on some: {why}")
+
+
+def _failed(said: Sequence[Spoken]) -> bool:
+    return all(one.failure is not None for one in said)
 
 
 def _text(
@@ -191,7 +242,8 @@ def _fixed(
         kept = instructions(texts.instructions, ours, theirs)
     draft.put("instructions", kept, "evaluate.instructions is none, or no prompt could be asked")
     asked = sets.get("maths")
-    draft.put("maths", _maths(asked, mine, base) if asked else None, "evaluate.maths names no file")
+    why = "no question could be asked" if asked else "evaluate.maths names no file"
+    draft.put("maths", _maths(asked, mine, base) if asked else None, why)
     asked = sets.get("safety")
     safety = None
     if asked is not None:
@@ -212,6 +264,8 @@ def _maths(asked: PromptSet, mine: Gathered, base: Gathered) -> dict[str, Any] |
     for example, ours, theirs in zip(
         asked.examples, mine.answers["maths"], base.answers["maths"], strict=True
     ):
+        if _failed(ours) or _failed(theirs):
+            continue
         given = [Answered(example, one[0].text, one[0].finished) for one in (ours, theirs)]
         first, second = scorer.score(given)
         both.append((bool(first.passed), bool(second.passed)))

@@ -37,7 +37,7 @@ def scores_of(
 ) -> list[list[Scored]]:
     """For each example, its completions in order; from the cache where they are there."""
 
-    def work(_: int, group: Sequence[Rendered]) -> list[Row]:
+    def work(group: Sequence[Rendered], _: int) -> list[Row]:
         found = [{"branches": branches} for branches in _score(opened, group)]
         advance(len(group))
         return found
@@ -46,7 +46,7 @@ def scores_of(
         "model": candidate.identity,
         "precision": opened.precision,
         "texts": digest([[list(b.ids) for b in one.branches] for one in examples])[:24],
-        "masks": digest([[sum(b.mask) for b in one.branches] for one in examples])[:24],
+        "masks": digest([[list(map(int, b.mask)) for b in one.branches] for one in examples])[:24],
     }
     rows = kept_rows("scores", settings, examples, GROUP, work, advance)
     return [[Scored(*branch) for branch in row["branches"]] for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from palate.config import ConfigError
@@ -41,14 +42,28 @@ def task_values(
     where they are there. Raises `ConfigError` for what lm-eval refuses.
     """
 
-    def work(_: int, group: Sequence[str]) -> list[Row]:
+    def work(group: Sequence[str], _: int) -> list[Row]:
         rows = [_values(candidate, name, limit, device) for name in group]
         advance(len(group))
         return rows
 
-    settings = {"model": candidate.identity, "tasks": list(names), "limit": limit}
-    rows = kept_rows("tasks", settings, names, 1, work, advance)
-    return dict(zip(names, rows, strict=True))
+    found = {}
+    for name in names:
+        settings = {
+            "model": candidate.identity,
+            "task": name,
+            "limit": limit,
+            "lm-eval": _version(),
+        }
+        (found[name],) = kept_rows("tasks", settings, [name], 1, work, advance)
+    return found
+
+
+def _version() -> str:
+    try:
+        return version("lm_eval")
+    except PackageNotFoundError:
+        return ""
 
 
 def _values(candidate: Candidate, name: str, limit: int | None, device: str) -> dict[str, float]:
@@ -66,12 +81,13 @@ def _values(candidate: Candidate, name: str, limit: int | None, device: str) -> 
             device=pick_device(device),
             log_samples=False,
         )
+        values = found["results"][name]
     except Exception as error:  # somebody else's program: whatever it raises is about the task
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"lm-eval cannot measure the task '{name}': {first}") from error
     return {
         metric.removesuffix(",none"): float(value)
-        for metric, value in found["results"][name].items()
+        for metric, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and metric != "sample_len"
     }
 

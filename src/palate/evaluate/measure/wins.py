@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from palate.evaluate.intervals import bootstrap_sums, percentile_interval, wilson
+from palate.evaluate.counting import words_of
 from palate.evaluate.measure.answering import Spoken
 from palate.evaluate.measure.kept import kept_rows
 from palate.evaluate.measure.length_control import controlled
 from palate.evaluate.measure.paired import sign_flip
+from palate.evaluate.shares import clustered_interval
 from palate.judge.opinion import Opinion, PairJudge, Question
 from palate.records import Example, digest
 from palate.resumable import Row
 
 GROUP = 16
 """Comparisons between two writes."""
-ENOUGH = 5
-"""Prompts with something else than a tie, below which a bootstrap is too sure."""
+MOST_FAILED = 0.1
+"""Share of comparisons on which a judge may fail: those that it can tell are a fair sample then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def duels(
 ) -> list[Duel]:
     """The judge's word on every pair of answers; `identity` tells judges apart in the cache.
 
-    Raises as the judge does; what it said before is kept.
+    Raises as the judge does; what it said before is kept, and where it failed it is asked again.
     """
     met = [
         (example, mine.text, theirs.text)
@@ -58,21 +59,29 @@ def duels(
         if mine.failure is None and theirs.failure is None
     ]
 
-    def work(_: int, group: Sequence[tuple[Example, str, str]]) -> list[Row]:
+    def work(group: Sequence[tuple[Example, str, str]], _: int) -> list[Row]:
         asked = [Question(*one) for one in group if one[1] != one[2]]
         said = iter(judge.compare(asked) if asked else ())
         opinions = [Opinion(0.5) if one[1] == one[2] else next(said) for one in group]
         advance(len(group))
         return [{"wins": o.first_wins, "failure": o.failure, "raw": list(o.raw)} for o in opinions]
 
-    texts = digest([[e.prompt_key, first, second] for e, first, second in met])[:24]
-    rows = kept_rows("wins", {"judge": identity, "texts": texts}, met, GROUP, work, advance)
+    texts = digest([[e.to_dict(), first, second] for e, first, second in met])[:24]
+    rows = kept_rows(
+        "wins",
+        {"judge": identity, "texts": texts},
+        met,
+        GROUP,
+        work,
+        advance,
+        again=lambda row: row["wins"] is None,
+    )
     return [
         Duel(
             example.prompt_key,
             row["wins"],
-            len(mine.split()),
-            len(theirs.split()),
+            len(words_of(mine)),
+            len(words_of(theirs)),
             row["failure"],
         )
         for (example, mine, theirs), row in zip(met, rows, strict=True)
@@ -82,13 +91,12 @@ def duels(
 def win_rate(found: Sequence[Duel], seed: int = 0) -> dict[str, Any] | None:
     """The share of comparisons that the model wins, a tie counting half; and what it hangs on.
 
-    `interval` resamples prompts (10,000 times, expanded percentiles); where fewer than five prompts
-    were won or fewer than five lost, it is Wilson's with one trial a prompt. `p` is of the paired
-    sign-flip test that both are as good. `controlled` is the win rate at equal length. None where
-    no comparison has a verdict.
+    `interval` is `shares.clustered_interval`'s over prompts. `p` is of the paired sign-flip test
+    that both are as good. `controlled` is the win rate at equal length. None where more than a
+    tenth of the comparisons has no verdict, and where there is none.
     """
     told = [duel for duel in found if duel.wins is not None]
-    if not told:
+    if not told or len(found) - len(told) > MOST_FAILED * len(found):
         return None
     prompts = sorted({duel.group for duel in told})
     place = {group: row for row, group in enumerate(prompts)}
@@ -106,7 +114,7 @@ def win_rate(found: Sequence[Duel], seed: int = 0) -> dict[str, Any] | None:
         "ties": sum(d.wins == 0.5 for d in told),
         "losses": sum(d.wins < 0.5 for d in told if d.wins is not None),
         "rate": rate,
-        "interval": list(_interval(values_GC, rate, seed)),
+        "interval": list(clustered_interval(values_GC, seed)),
         "p": sign_flip(means_G - 0.5, seed),
         "controlled": controlled(
             np.array([duel.wins for duel in told], dtype=float),
@@ -115,12 +123,3 @@ def win_rate(found: Sequence[Duel], seed: int = 0) -> dict[str, Any] | None:
             seed,
         ),
     }
-
-
-def _interval(values_GC: np.ndarray[Any, Any], rate: float, seed: int) -> tuple[float, float]:
-    means_G = values_GC[:, 0] / values_GC[:, 1]
-    prompts = len(means_G)
-    if min((means_G > 0.5).sum(), (means_G < 0.5).sum()) < ENOUGH:
-        return wilson(rate * prompts, prompts)
-    sums_RC = bootstrap_sums(values_GC, seed)
-    return percentile_interval(sums_RC[:, 0] / sums_RC[:, 1], prompts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from palate.evaluate.counting import words_of
+
 
 def repetition(texts: Iterable[str], n: int = 4) -> float | None:
     """1 − distinct sequences of `n` words over all of them, in each text; the mean over texts.
@@ -12,7 +14,7 @@ def repetition(texts: Iterable[str], n: int = 4) -> float | None:
     0 says that no text repeats one, near 1 that it turns in a circle. Texts shorter than `n` words
     are left out, for they can neither repeat nor not; 0 where all are. None without texts.
     """
-    listed = [text.split() for text in texts]
+    listed = [words_of(text) for text in texts]
     grams = [list(zip(*(words[at:] for at in range(n)), strict=False)) for words in listed]
     shares = [1 - len(set(found)) / len(found) for found in grams if found]
     if not listed:
