@@ -7,7 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import yaml
 from typer.testing import Result
+
+from palate.cli.exporting import _finished
+from palate.config import ConfigError
 
 Palate = Callable[..., Result]
 
@@ -50,3 +55,16 @@ def test_what_a_user_can_mend_is_exit_code_2(
     assert "is not finished" in unfinished.output
     assert palate("export", tmp_path / "nowhere", "--to", "merged").exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_of_several_stages_the_last_is_exported(finished_run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    run = tmp_path / "staged"
+    for stage in ("1-sft", "2-dpo"):
+        (run / stage).mkdir(parents=True)
+    config |= {"name": "staged", "out": str(tmp_path), "stages": ["sft", "dpo"]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="is not finished"):
+        _finished(run)
+    (run / "results.json").write_text('{"stages": []}')
+    assert _finished(run) == run / "2-dpo"

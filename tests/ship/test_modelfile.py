@@ -86,6 +86,17 @@ def test_what_the_runtime_puts_itself_is_left_out() -> None:
         assert "<s>" + as_ollama(found.go_template(), turns) == rendered(tokenizer, turns)
 
 
+def test_a_turns_mark_that_is_also_the_beginning_of_text_stays_whole() -> None:
+    """SmolLM2's tokenizer calls <|im_start|> its beginning-of-text token, and puts none."""
+    tokenizer = byte_level(template=SMOLLM)
+    tokenizer.bos_token = "<|im_start|>"
+    found = recognise(tokenizer, bos_added=False, system_joins=False)
+    assert found is not None
+    assert found.begin == ""
+    assert found.system == ("<|im_start|>system\n", "<|im_end|>\n")
+    assert found.default.startswith("<|im_start|>system\nYou are a helpful")
+
+
 @pytest.mark.parametrize(
     "template",
     [

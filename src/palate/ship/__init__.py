@@ -1,1 +1,1 @@
-"""What leaves the run's folder: today the merged model, in transformers' format."""
+"""What leaves the house: adapters, merged models and GGUF files, each compared before it goes."""

