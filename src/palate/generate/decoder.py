@@ -137,15 +137,16 @@ class _Step:
         own = part(by_answer, own_k, own_v, running.own_mask_BK, scores)
 
         prompt_k, prompt_v = self._prompts.read(self.layer, prompts, running.prompt_length)
-        q_Nhd = q_Bhd.index_select(0, running.place_N)
-        q_PkGd = q_Nhd.view(prompts, -1, kv_heads, heads // kv_heads, width).transpose(1, 2)
+        place_N, where_B = running.place_N, running.where_B
+        q_Nhd = q_Bhd if place_N is None else q_Bhd.index_select(0, place_N)
+        q_PkGd = q_Nhd.reshape(prompts, -1, kv_heads, heads // kv_heads, width).transpose(1, 2)
         by_prompt = q_PkGd.reshape(prompts * kv_heads, -1, width)
         above = part(by_prompt, prompt_k, prompt_v, running.prompt_mask_PL, scores)
 
         def by_row(values: Tensor) -> Tensor:
             spread = values.view(prompts, kv_heads, -1, heads // kv_heads, values.shape[-1])
             rows_Nhe = spread.transpose(1, 2).reshape(-1, heads, values.shape[-1])
-            return rows_Nhe.index_select(0, running.where_B)
+            return rows_Nhe if where_B is None else rows_Nhe.index_select(0, where_B)
 
         o, m, z = (t.view(answers, heads, -1) for t in own)
         return together([(by_row(above[0]), by_row(above[1]), by_row(above[2])), (o, m, z)], sinks)

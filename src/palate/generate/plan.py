@@ -30,9 +30,9 @@ class Running:
     - `ids_B`, `positions_B`: the tokens; `own_B` is how many of its own keys each answer has
       already, `longest` the largest of these and this token.
     - `place_N` [P · G]: the answer at each place below a prompt, any where there is none;
-      `where_B` is each answer's place.
-    - `prompt_mask_PL`, `own_mask_BK`: 0 where there is a key, −∞ where there is none; the first
-      is None where all prompts are of one length.
+      `where_B` is each answer's place. Both are None where the places are the answers' own order.
+    - `prompt_mask_PL`, `own_mask_BK`: 0 where there is a key, −∞ where there is none; None where
+      all prompts, or all answers, are of one length.
     """
 
     ids_B: Tensor
@@ -42,10 +42,10 @@ class Running:
     longest: int
     prompts: int
     prompt_length: int
-    place_N: Tensor
-    where_B: Tensor
+    place_N: Tensor | None
+    where_B: Tensor | None
     prompt_mask_PL: Tensor | None
-    own_mask_BK: Tensor
+    own_mask_BK: Tensor | None
 
 
 def plan_running(
@@ -63,7 +63,7 @@ def plan_running(
         where[rows] = prompt * most + np.arange(len(rows))
     lengths = np.array([len(resident.ids) for resident in residents])
     own = np.array([len(answer.ids) - 1 for answer in answers])
-    prompt_mask = None if (lengths == lengths[0]).all() else _mask(lengths, int(lengths.max()))
+    ordered = np.array_equal(place.reshape(-1), np.arange(len(answers)))
     place_of = [len(answer.prompt.ids) for answer in answers]
 
     def tensor(values: Any) -> Tensor:
@@ -77,16 +77,21 @@ def plan_running(
         longest=int(own.max()) + 1,
         prompts=len(residents),
         prompt_length=int(lengths.max()),
-        place_N=tensor(place.reshape(-1)),
-        where_B=tensor(where),
-        prompt_mask_PL=None if prompt_mask is None else tensor(prompt_mask),
-        own_mask_BK=tensor(_mask(own + 1, int(own.max()) + 1)),
+        place_N=None if ordered else tensor(place.reshape(-1)),
+        where_B=None if ordered else tensor(where),
+        prompt_mask_PL=_mask(lengths, device),
+        own_mask_BK=_mask(own + 1, device),
     )
 
 
-def _mask(lengths: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
-    beyond = np.arange(width)[None] >= lengths[:, None]
-    return np.where(beyond, np.float32("-inf"), np.float32(0))
+def _mask(lengths: np.ndarray[Any, Any], device: torch.device) -> Tensor | None:
+    """What is added to scores beyond each length; None where nothing is."""
+    most = int(lengths.max())
+    if (lengths == most).all():
+        return None
+    beyond = np.arange(most)[None] >= lengths[:, None]
+    mask = np.where(beyond, np.float32("-inf"), np.float32(0))
+    return to_device(torch.as_tensor(mask), device)
 
 
 @dataclass(frozen=True, slots=True)
