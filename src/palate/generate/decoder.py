@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from palate.generate.alone import Alone
 from palate.generate.attention import SHARED_ATTENTION, part, together
 from palate.generate.draw import View
 from palate.generate.plan import Incoming, Running
@@ -26,6 +27,7 @@ class Decoder:
         layers = policy.model.config.get_text_config().num_hidden_layers
         self._layers = layers
         self._prompts, self._answers = Pool(layers), Pool(layers)
+        self._alone = Alone()
         self._first: list[Tensor] = []  # of each prompt, the logits of an answer's first token
 
     def forward(self, running: Running | None, incoming: Incoming | None) -> Tensor | None:
@@ -41,7 +43,13 @@ class Decoder:
             positions.append(incoming.positions_F)
             rows, length = int(incoming.rows_W.max()) + 1, int(incoming.positions_W.max()) + 1
             self._prompts.reserve(min(self._batch_size, _more(rows)), length)
-        step = _Step(self._policy, self._prompts, self._answers, running, incoming)
+        alone = None
+        fp32 = self._policy.precision == "fp32" and self._policy.device.type == "cpu"
+        if fp32 and running is not None and incoming is None and running.alone is not None:
+            alone = self._alone
+            lengths = running.prompt_length, running.longest - 1
+            alone.begin(running.alone, self._prompts, self._answers, *lengths)
+        step = _Step(self._policy, self._prompts, self._answers, running, incoming, alone)
         with self._view(), self._policy.autocast():
             out = self._policy.model.get_decoder()(
                 input_ids=torch.cat(ids)[None],
@@ -79,11 +87,12 @@ class Decoder:
     @property
     def bytes(self) -> int:
         """Memory that keys and values take."""
-        return self._prompts.bytes + self._answers.bytes
+        return self._prompts.bytes + self._answers.bytes + self._alone.bytes
 
     def rest(self) -> None:
         """Give all memory back; only while nothing is on its way."""
         self._prompts, self._answers = Pool(self._layers), Pool(self._layers)
+        self._alone.rest()
         self._first.clear()
 
 
@@ -101,8 +110,9 @@ class _Step:
         answers: Pool,
         running: Running | None,
         incoming: Incoming | None,
+        alone: Alone | None,
     ) -> None:
-        self._policy, self._prompts, self._answers = policy, prompts, answers
+        self._policy, self._prompts, self._answers, self._alone = policy, prompts, answers, alone
         self._running, self._incoming = running, incoming
         self.layer = 0
 
@@ -110,6 +120,10 @@ class _Step:
         self, query: Tensor, key: Tensor, value: Tensor, scores: Scores, sinks: Tensor | None
     ) -> Tensor:
         out, count = [], 0
+        if self._alone is not None and scores.softcap is None and sinks is None:
+            found = self._lone(self._alone, query, key, value, scores)
+            self.layer += 1
+            return found
         if self._running is not None:
             count = len(self._running.ids_B)
             parts = (query[:, :count], key[:, :count], value[:, :count])
@@ -119,6 +133,14 @@ class _Step:
             out.append(self._prompt(self._incoming, parts, scores, sinks))
         self.layer += 1
         return out[0] if len(out) == 1 else torch.cat(out)
+
+    def _lone(
+        self, alone: Alone, query: Tensor, key: Tensor, value: Tensor, scores: Scores
+    ) -> Tensor:
+        """One answer by itself, [1, heads, d]; its key goes into the pool as well."""
+        assert self._running is not None, "an answer is alone"
+        self._answers.put(self.layer, 0, self._running.longest - 1, key[:, 0], value[:, 0])
+        return alone.attend(self.layer, query[:, 0], key[:, 0], value[:, 0], scores.scale)[None]
 
     def _answer(
         self,

@@ -33,6 +33,7 @@ class Running:
       `where_B` is each answer's place. Both are None where the places are the answers' own order.
     - `prompt_mask_PL`, `own_mask_BK`: 0 where there is a key, −∞ where there is none; None where
       all prompts, or all answers, are of one length.
+    - `alone`: the answer, where there is one answer below one prompt.
     """
 
     ids_B: Tensor
@@ -46,6 +47,7 @@ class Running:
     where_B: Tensor | None
     prompt_mask_PL: Tensor | None
     own_mask_BK: Tensor | None
+    alone: object | None
 
 
 def plan_running(
@@ -81,6 +83,7 @@ def plan_running(
         where_B=None if ordered else tensor(where),
         prompt_mask_PL=_mask(lengths, device),
         own_mask_BK=_mask(own + 1, device),
+        alone=answers[0] if len(answers) == len(residents) == 1 else None,
     )
 
 

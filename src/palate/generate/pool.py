@@ -35,6 +35,13 @@ class Pool:
         keys[layer][row_R, :, position_R] = key_RKd.to(keys.dtype)
         values[layer][row_R, :, position_R] = value_RKd.to(values.dtype)
 
+    def put(self, layer: int, row: int, position: int, key_kd: Tensor, value_kd: Tensor) -> None:
+        """`write` of one key and value, without tensors of indices."""
+        if self._buffers is None:
+            self._buffers = (self._new(key_kd[None]), self._new(value_kd[None]))
+        self._buffers[0][layer, row, :, position] = key_kd
+        self._buffers[1][layer, row, :, position] = value_kd
+
     def read(self, layer: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the first rows and positions: views [rows · kv heads, length, d]."""
         keys, values = self.buffers
