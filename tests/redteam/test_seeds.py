@@ -21,7 +21,7 @@ def test_ours_are_whole() -> None:
         assert all(declines(safe) for safe in category.safe), "a safe answer that is none"
         texts.update([*category.attacks, *(turns[-1] for turns in category.escalations)])
     assert max(texts.values()) == 1
-    assert len(load_benign().prompts) >= 40
+    assert len(load_benign().prompts) >= 100
     assert len({one.prompt for one in load_benign().prompts}) == len(load_benign().prompts)
 
 
