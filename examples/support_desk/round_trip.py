@@ -19,10 +19,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from openai import OpenAI
@@ -31,6 +32,9 @@ from palate.judge.rules import Rule, load_rule
 from palate.records import Example
 from palate.store.snapshot import read_snapshot
 
+T = TypeVar("T")
+AT_ONCE = 8
+"""Requests on their way."""
 HERE = Path(__file__).resolve().parent
 
 
@@ -153,11 +157,16 @@ class Trip:
 
     def ask_heldout(self, client: OpenAI, model: str) -> None:
         """How often the served file follows the rules, on messages nobody trained on."""
+        if "served" in self.found:
+            return
         heldout = _distinct(read_snapshot(self.runs / "round-1" / "snapshot").heldout)
-        passed = []
-        for number, example in enumerate(heldout):
-            for _, text in self._ask(client, model, example, 1, number):
-                passed.append(self.rule(example.prompt, text).passed)
+
+        def ask(number: int) -> list[bool]:
+            example = heldout[number]
+            said = self._ask(client, model, example, 1, number)
+            return [self.rule(example.prompt, text).passed for _, text in said]
+
+        passed = [one for found in at_once(ask, len(heldout)) for one in found]
         self.found["served"] = {"answers": len(passed), "rule": sum(passed) / len(passed)}
         self.save()
 
@@ -166,15 +175,21 @@ class Trip:
         if "feedback" in self.found:
             return
         train = _distinct(read_snapshot(self.runs / "round-1" / "snapshot").train)
-        thumbs = {"up": 0, "down": 0}
-        for number, example in enumerate(train[: self.args.customers]):
-            seed = 10_000 + number
-            for (name, choice), text in self._ask(client, model, example, self.args.answers, seed):
-                rating = "up" if self.rule(example.prompt, text).passed else "down"
-                body = {"id": name, "choice": choice, "rating": rating}
+        train = train[: self.args.customers]
+        before = self._thumbs()
+
+        def ask(number: int) -> list[str]:
+            example, ratings = train[number], []
+            said = self._ask(client, model, example, self.args.answers, 10_000 + number)
+            for (name, choice), text in said:
+                ratings.append("up" if self.rule(example.prompt, text).passed else "down")
+                body = {"id": name, "choice": choice, "rating": ratings[-1]}
                 httpx.post(f"{self.address}/v1/feedback", json=body).raise_for_status()
-                thumbs[rating] += 1
-        self.found["feedback"] = thumbs
+            return ratings
+
+        ratings = [one for found in at_once(ask, len(train)) for one in found]
+        up = ratings.count("up")
+        self.found["feedback"] = {"before": before, "up": up, "down": len(ratings) - up}
         self.save()
 
     def _ask(
@@ -194,21 +209,25 @@ class Trip:
 
     def check_store(self) -> None:
         """The thumbs that were sent are in the store."""
+        feedback = self.found["feedback"]
+        feedback["stored"] = self._thumbs() - feedback["before"]
+        self.save()
+        sent = feedback["up"] + feedback["down"]
+        if feedback["stored"] != sent:
+            raise SystemExit(f"{sent} thumbs were sent, and {feedback['stored']} are in the store")
+
+    def _thumbs(self) -> int:
+        """Thumbs in the store on answers that were served."""
         from palate.store.database import Store
         from palate.store.reading import stored
 
         with Store.open(self.db, create=False) as store:
-            kept = sum(
+            return sum(
                 signal.kind == "thumb"
                 for one in stored(store)
                 if any("palate.serve" in place.source for place in one.example.provenance)
                 for signal in one.signals
             )
-        self.found["feedback"]["stored"] = kept
-        self.save()
-        sent = self.found["feedback"]["up"] + self.found["feedback"]["down"]
-        if kept != sent:
-            raise SystemExit(f"{sent} thumbs were sent, and {kept} are in the store")
 
     def verdict(self) -> str:
         """Whether the second round is better than the first, as far as the figures tell."""
@@ -246,6 +265,12 @@ class Trip:
         self.save()
         say(f"\n{verdict}\neverything in {self.home}, the figures in {self.file}")
         return self.found
+
+
+def at_once(ask: Callable[[int], T], count: int) -> list[T]:
+    """`ask(0)`, …, `ask(count − 1)`, a few at a time, as users come."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(ask, range(count)))
 
 
 def say(line: str) -> None:
