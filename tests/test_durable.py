@@ -85,6 +85,37 @@ def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_hidden_folders_of_others_keep_their_files(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for name in (".model.tmp", ".model.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.tex").write_text("years of work")
+    commit_folder(target, _fill("one"), {})
+    commit_folder(target, _fill("two"), {})
+    verify_folder(target)
+    assert (target / "a.txt").read_text() == "two"
+    assert {p.name for p in target.iterdir()} == {"a.txt", "sub", "manifest.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"model", ".model.tmp", ".model.old"}
+    for name in (".model.tmp", ".model.old"):
+        assert (tmp_path / name / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("at", ["fill", "rename"])
+def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path, at: str) -> None:
+    code = "import os, sys; from pathlib import Path; from palate.durable import commit_folder\n"
+    code += "def fill(to):\n    (to / 'half').write_text('half')\n"
+    code += "    sys.argv[2] == 'fill' and os._exit(9)\n"
+    code += "Path.rename = lambda *_: os._exit(9)\n"
+    code += "commit_folder(Path(sys.argv[1]), fill, {})"
+    target = tmp_path / "model"
+    killed = subprocess.run([sys.executable, "-c", code, str(target), at], check=False)
+    assert killed.returncode == 9
+    assert (tmp_path / ".model.tmp" / "half").is_file()
+    commit_folder(target, _fill("new"), {})
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert {p.name for p in target.iterdir()} == {"a.txt", "sub", "manifest.json"}
+
+
 def test_a_failing_writer_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "model"
     commit_folder(target, _fill("old"), {})

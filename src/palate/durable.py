@@ -3,7 +3,8 @@
 Files: written beside, flushed to the disk, renamed over. Folders: filled under a
 hidden name, listed with checksums in a manifest, renamed into place. A folder cannot be
 renamed over one that holds files, so when one is replaced there is a moment in which only
-`.NAME.old` is there; checkpoints and snapshots are never replaced.
+`.NAME.old` is there; checkpoints and snapshots are never replaced. A hidden folder that we did not
+make keeps its name and its files: ours gets another name then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+MARK = ".palate-unfinished"
+"""In a folder that is being filled: what a crash left with it inside is ours to delete."""
 _CHUNK = 2**22
 
 
@@ -68,17 +72,19 @@ def commit_folder(
     """
     # One writer cleans up what it left behind in a crash; one of several must not.
     owner = f".{os.getpid()}" if shared else ""
-    scratch = target.with_name(f".{target.name}{owner}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _free(target.with_name(f".{target.name}{owner}.tmp"))
     try:
+        scratch.mkdir(exist_ok=True)
+        (scratch / MARK).touch()
         with _disk_errors(target):
             fill(scratch)
-        files = sorted(p for p in scratch.rglob("*") if p.is_file())
+        files = sorted(p for p in scratch.rglob("*") if p.is_file() and p != scratch / MARK)
         sums = {str(p.relative_to(scratch)): file_hash(p) for p in files}
         for path in files:
             _sync_file(path)
         write_json(scratch / MANIFEST, {**extra, "files": sums})
+        (scratch / MARK).unlink()  # from here the manifest shows whose it is
         _put(scratch, target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -86,13 +92,37 @@ def commit_folder(
     sync_folder(target.parent)
 
 
+def _free(hidden: Path) -> Path:
+    """The hidden path, after what a crash left there was deleted; another where it is not ours."""
+    if _is_ours(hidden):
+        shutil.rmtree(hidden, ignore_errors=True)
+    if not os.path.lexists(hidden):
+        return hidden
+    return Path(tempfile.mkdtemp(prefix=f"{hidden.stem}.", suffix=hidden.suffix, dir=hidden.parent))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether `commit_folder` made it: it has the mark, or a manifest of files."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return (folder / MARK).is_file() or listed(folder) is not None or not any(folder.iterdir())
+
+
+def listed(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder as it says, unchecked; None where there is none."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
+
+
 def _put(scratch: Path, target: Path) -> None:
     """Rename into place; a folder that is there already comes back if that fails."""
     if not target.exists():
         scratch.rename(target)
         return
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = _free(target.with_name(f".{target.name}.old"))
     target.rename(old)
     try:
         scratch.rename(target)

@@ -186,6 +186,43 @@ def test_an_earlier_export_stands_when_the_next_is_refused(run: Path, tmp_path: 
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
 
 
+def test_what_others_put_beside_an_export_is_not_deleted(run: Path, tmp_path: Path) -> None:
+    first = export(run, Wish("adapter"), tmp_path / "out")
+    again = export(run, Wish("adapter"), tmp_path / "out")  # nothing of others: replaced
+    assert verify_folder(again.folder)["kind"] == "export"
+    for name in (".git", "notes.txt", "empty"):
+        path = first.folder / name
+        if name == "notes.txt":
+            path.write_text("mine")
+        else:
+            path.mkdir()
+        if name == ".git":
+            (path / "HEAD").write_text("mine")
+        with pytest.raises(ValueError, match="earlier export with something else in it") as caught:
+            export(run, Wish("adapter"), tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+        assert path.exists()
+        path.rename(tmp_path / f"kept-{name}")
+
+
+def test_out_may_be_a_link_or_the_folder_one_is_in(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    export(run, Wish("adapter"), tmp_path / "link")
+    assert verify_folder(real)["kind"] == "export"
+    assert (tmp_path / "link").is_symlink()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert export(run.resolve(), Wish("adapter"), Path()).folder == here
+    assert verify_folder(here)["kind"] == "export"
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link", "here"}
+
+
 def test_every_weight_trained(tmp_path: Path) -> None:
     run = save_run(tmp_path, adapter="full")
     done = export(run, Wish("merged"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from palate.durable import MANIFEST, commit_folder, write_json, write_text
+from palate.durable import MANIFEST, commit_folder, listed, write_json, write_text
 from palate.progress import Quiet, Reporter
 from palate.ship.built import Built
 from palate.ship.card import model_card
@@ -89,7 +88,8 @@ def export(
     say = reporter or Quiet()
     source = open_source(run)
     _refuse(source, wish)
-    target = out or run / "export" / wish.folder
+    # Resolved, because a link or `.` cannot be renamed over.
+    target = (out or run / "export" / wish.folder).resolve()
     _refuse_target(target)
     base, texts = base_of(source), held_texts(source, wish.tokens)
     made: list[Exported] = []
@@ -110,6 +110,7 @@ def export(
             record = ship_record(source, base, what, parity, built.seen, folder)
             write_text(folder / CARD, model_card(source, record, built.files))
             write_json(folder / RECORD, record)
+            _refuse_target(target)  # once more: it took minutes, and people add files
             made.append(Exported(target, record, parity))
 
         commit_folder(target, fill, {"kind": _KIND})
@@ -160,9 +161,20 @@ def _refuse_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise ValueError(f"{target} is a file: name another folder with --out")
-    try:
-        known = json.loads((target / MANIFEST).read_text(encoding="utf-8")).get("kind") == _KIND
-    except (OSError, ValueError, AttributeError):
-        known = False
-    if not known and any(target.iterdir()):
+    found = listed(target)
+    if (found is None or found.get("kind") != _KIND) and any(target.iterdir()):
         raise ValueError(f"{target} holds something else than an export: name another with --out")
+    if strangers := _strangers(target, found):
+        raise ValueError(
+            f"{target} is an earlier export with something else in it ({', '.join(strangers[:3])}"
+            f"{', …' if len(strangers) > 3 else ''}), which a new one would delete: move it away, "
+            "or name another folder with --out"
+        )
+
+
+def _strangers(target: Path, manifest: dict[str, Any] | None) -> list[str]:
+    """What lies in the folder and is neither in its manifest nor a folder of something there."""
+    ours = {Path(MANIFEST), *(Path(name) for name in (manifest or {}).get("files", ()))}
+    ours |= {parent for path in ours for parent in path.parents}
+    here = sorted(path.relative_to(target) for path in target.rglob("*"))
+    return [str(path) for path in here if path not in ours]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate.durable import file_hash
+from palate.durable import MARK, file_hash
 from palate.ship.built import Seen
 from palate.ship.origin import Base
 from palate.ship.parity import Parity
@@ -30,7 +30,7 @@ def ship_record(
     `what` says what the export is; `seen` how the serving runtime encodes texts, None where it
     reads the trainer's own tokenizer.
     """
-    sizes = {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MARK)
     return {
         "version": VERSION,
         "export": what,
@@ -49,7 +49,7 @@ def ship_record(
         "tokenisation": asdict(seen) if seen else None,
         "gate": gate_of(source.folder),
         "versions": {"training": _trained_with(source.folder), "export": package_versions()},
-        "files": sizes,
+        "files": {path.name: path.stat().st_size for path in files},
     }
 
 
