@@ -238,3 +238,11 @@ def test_a_seed_of_several_numbers_is_a_stream_of_its_own() -> None:
     two = replace(one, seed=(4, 9)).uniforms(2, 1)
     assert two.tolist() == np.random.default_rng([4, 9, 2, 1]).random(3).tolist()
     assert two.tolist() != one.uniforms(2, 1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-40, 9e-6])
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_a_tiny_temperature_is_greedy(temperature: float, top_k: int) -> None:
+    """Logits divided by it would be infinite, and their softmax not a number."""
+    found = draw(40 * LOGITS, torch.tensor([0.99]), Sampling(temperature=temperature, top_k=top_k))
+    assert found.tolist() == [1]

@@ -30,7 +30,7 @@ def lane(rows: int = 4, positions: int = 10_000) -> Lane:
 def job(text: str = "hello", *, n: int = 1, most: int = 8, **how: Any) -> Job:
     return open_job(
         TOKENIZER(text, add_special_tokens=False)["input_ids"],
-        Sampling(temperature=1.0, top_k=0, **how),
+        Sampling(**{"temperature": 1.0, "top_k": 0, **how}),
         n=n,
         stops=(),
         top=None,
@@ -133,6 +133,88 @@ def test_padded_batches_begin_when_the_one_before_is_done(monkeypatch: pytest.Mo
     assert one.bytes == 0
 
 
+def test_who_leaves_while_a_step_computes_leaves_no_row_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second hangs up as the first one's last token is taken."""
+    one = lane()
+    first, second = job(seed=1, most=3), job(seed=2, most=50)
+    take = lanes.Choice.take
+
+    def hang_up(self: Any) -> Any:
+        told = take(self)
+        if self.job is first and self.finish is not None:
+            second.gone = True
+        return told
+
+    monkeypatch.setattr(lanes.Choice, "take", hang_up)
+    run(one, [first, second])
+    assert first.over
+    assert not second.over
+    assert (one._inside, one._schedule.answers, one._schedule.residents) == ([], [], [])
+    one.rest()
+    expected = run(lane(), [job("another", seed=3, most=5)])
+    assert run(one, [job("another", seed=3, most=5)]) == expected
+
+
+def test_some_choices_leave_before_they_have_begun() -> None:
+    """The second prompt has no room in the first step's prefill; its client hangs up then."""
+    one = lane()
+    long = "x" * 700
+    first, second = job(long, seed=1, most=3), job(long, seed=2, most=3)
+    one.waiting.extend([first, second])
+    with torch.no_grad():
+        one.step()
+        assert (one.running, second.choices[0].count) == (2, 0)
+        second.gone = True
+        one.step()
+    assert all(choice.job is first for choice in one._inside)
+    assert not one._schedule.queued
+    run(one, [])
+    assert first.over
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_job_that_cannot_join_fails_alone(padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if padded:
+        monkeypatch.setattr(lanes, "why_padded", lambda policy, longest: "it is not proved")
+    expected = run(lane(), [job(seed=1), job(seed=2)])
+    one = lane()
+    empty = job("")
+    jobs = [job(seed=1), empty, job(seed=2)]
+    one.waiting.extend(jobs)
+    with torch.no_grad():
+        told = one.step()
+        assert [(whose, piece.finish) for whose, piece in told if whose is empty] == [
+            (empty, FAILED)
+        ]
+    again = [job(seed=1), job("", n=2), job(seed=2)]
+    assert run(one, again)[::2] == expected
+    assert all(each.over for each in (jobs[0], jobs[2]))
+
+
+def test_padded_batches_keep_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer has its prompt for itself: 8 prompts of 100 tokens, and 64 each to come."""
+    monkeypatch.setattr(lanes, "why_padded", lambda policy, longest: "it is not proved")
+    one = lane(rows=8, positions=8 * 164)
+    assert one.fits_alone(100, 64, 8)
+    assert not one.fits_alone(101, 64, 8)
+    one.waiting.append(each := job("x" * 100, n=8, most=64))
+    with torch.no_grad():
+        while one.busy:
+            one.step()
+            assert one.bytes <= 8 * 164 * POSITION
+    assert each.over
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 9e-6])
+def test_a_tiny_temperature_is_greedy_and_harms_nobody(temperature: float) -> None:
+    def jobs(cold: float) -> list[Job]:
+        return [job(seed=1), job(seed=2, temperature=cold)]
+
+    assert run(lane(), jobs(temperature)) == run(lane(), jobs(0.0))
+
+
 class Heard:
     """A scheduler's thread over a lane; what it tells."""
 
@@ -157,7 +239,7 @@ def test_an_idle_server_gives_its_memory_back() -> None:
 
 
 def test_a_full_queue_is_refused() -> None:
-    one = lane()
+    one = lane(rows=1)
     heard = Heard(one, queue=2)  # its thread does not run
     for _ in range(2):
         heard.scheduler.submit(one, job())

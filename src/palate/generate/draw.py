@@ -20,12 +20,14 @@ from torch.nn import functional
 _BLOCK = 128
 # Likeliest tokens that are looked at before the whole vocabulary is sorted for `top_p`.
 _NUCLEUS = 1024
+# Divided by less than this, logits may be too large for fp32, and their softmax not a number.
+_LEAST = 1e-5
 View = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw: temperature 0 is greedy, `top_k` 0 draws from the whole vocabulary.
+    """How to draw: a temperature below 1e-5 is greedy, `top_k` 0 draws from the whole vocabulary.
 
     `top_p` keeps the likeliest tokens whose shares, after temperature and `top_k`, sum up to it
     (arXiv 1904.09751). `seed` may be several numbers, such as a run's seed and a step's number.
@@ -36,6 +38,11 @@ class Sampling:
     top_k: int = 50
     seed: int | tuple[int, ...] = 0
     top_p: float = 1.0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken, and none is drawn."""
+        return self.temperature < _LEAST
 
     def uniforms(self, prompt: int, answer: int) -> np.ndarray:
         """The uniform numbers in [0, 1) of one answer's tokens, float64 [max_new_tokens]."""
@@ -104,7 +111,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
     The cumulative distribution runs in the order of the vocabulary, so that two tokens which
     are almost equally likely do not change places by the last bit of a logit.
     """
-    if sampling.temperature == 0:
+    if sampling.greedy:
         return logits_BV.argmax(dim=-1)
     size = logits_BV.shape[-1]
     if sampling.top_k == 0 or sampling.top_k >= size:

@@ -131,7 +131,7 @@ class ServerSampler:
         with self._lock:
             version, pushed = self._version, self._pushed
         model = self._settings.adapter if pushed else self._settings.model
-        asked = 1 if sampling.temperature == 0 else n  # vLLM refuses to be greedy several times
+        asked = 1 if sampling.greedy else n  # vLLM refuses to be greedy several times
         body = _request(prompt, number, sampling, end_ids, asked)
         # Keys that older weights made are not to be taken from the server's prefix cache.
         body |= {"model": model, "cache_salt": f"palate-{version}"}

@@ -7,6 +7,7 @@ of its choices, and memory for the longest that they may become: nobody is put o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from palate.generate.batches import Batches
@@ -72,16 +73,15 @@ class Lane:
 
     def fits_alone(self, prompt: int, most: int, n: int) -> bool:
         """Whether a request could ever be let in: tokens of its prompt and of each choice."""
-        return n <= self.rows and _size(self._grown((0, 0, 0, 0), prompt, most, n, 1)) <= self.room
+        return n <= self.rows and self._fits(self._grown((0, 0, 0, 0), prompt, most, n, 1))
 
     def step(self) -> list[Told]:
         """Let requests leave and join, then one token for every answer; what there is to tell."""
         self._leave()
-        self._join()
+        told = self._join()
         if not self._inside:
-            return []
+            return told
         self._engine.step(self._schedule, Choice.uniforms)
-        told: list[Told] = []
         done = []
         for answer in self._schedule.answers:
             choice = answer.key
@@ -94,7 +94,7 @@ class Lane:
 
     def fail(self) -> list[Told]:
         """Give up all that runs; what waits goes on."""
-        failed = [(choice.job, Piece(choice.index, "", [], FAILED)) for choice in self._inside]
+        failed = _failed(self._inside)
         self._begin()
         return failed
 
@@ -104,34 +104,58 @@ class Lane:
         self._shape = (0, 0, 0, 0)
 
     def _leave(self) -> None:
-        if any(job.gone for job in self.waiting):
-            self.waiting = deque(job for job in self.waiting if not job.gone)
-        if any(choice.job.gone for choice in self._inside):
-            self._schedule.drop(lambda choice: choice.job.gone)
-            self._release([answer.key.job.gone for answer in self._schedule.answers])
+        # `gone` is set at any moment by another thread: it is read once, so that all that is
+        # kept of a job goes together.
+        jobs = [*self.waiting, *(choice.job for choice in self._inside)]
+        gone = {id(job) for job in jobs if job.gone}
+        if not gone:
+            return
+        self.waiting = deque(job for job in self.waiting if id(job) not in gone)
+        self._schedule.drop(lambda choice: id(choice.job) in gone)
+        begun = {id(answer.key) for answer in self._schedule.answers}
+        self._inside = [one for one in self._inside if id(one) in begun or id(one.job) not in gone]
+        self._release([id(answer.key.job) in gone for answer in self._schedule.answers])
 
     def _release(self, done: list[bool]) -> None:
         if any(done):
-            self._inside = [one for one in self._inside if one.finish is None and not one.job.gone]
+            answers = zip(self._schedule.answers, done, strict=True)
+            over = {id(answer.key) for answer, ended in answers if ended}
+            self._inside = [one for one in self._inside if id(one) not in over]
         self._engine.release(self._schedule, done)
 
-    def _join(self) -> None:
-        while self.waiting and self._admits(self.waiting[0]):
-            job = self.waiting.popleft()
+    def _join(self) -> list[Told]:
+        """Let in who fits, in their order; what there is to tell of those who cannot be."""
+        told: list[Told] = []
+        while self.waiting:
+            job = self.waiting[0]
+            try:
+                if not self._admits(job):
+                    break
+            except Exception:  # noqa: BLE001 - it fails alone, and holds up nobody behind it
+                self.waiting.popleft()
+                told += _failed(job.choices)
+                continue
+            self.waiting.popleft()
             self._inside += job.choices
             self._schedule.add(job.ids, list(job.choices))
+        return told
 
     def _admits(self, job: Job) -> bool:
+        if not job.ids:
+            raise ValueError("a prompt needs at least one token")
         n = len(job.choices)
         if len(self._inside) + n > self.rows:
             return False
-        if self.why_padded is not None and not self._joins_batch(job):
-            return False
+        if self.why_padded is not None:
+            if not self._joins_batch(job):
+                return False
+            if not self._inside:  # nothing is kept of the batch before
+                self._shape = (0, 0, 0, 0)
         prompts = len({id(choice.job) for choice in self._inside}) + 1
         most = job.choices[0].sampling.max_new_tokens
         answers = len(self._inside) + n
         shape = self._grown(self._shape, len(job.ids), most, answers, prompts)
-        if _size(shape) > self.room:
+        if not self._fits(shape):
             if self._inside:
                 return False
             self.rest()
@@ -154,9 +178,15 @@ class Lane:
         grown = [max(a, b) for a, b in zip(shape, wanted, strict=True)]
         return min(grown[0], self.rows), grown[1], min(grown[2], self.rows), grown[3]
 
+    def _fits(self, shape: tuple[int, int, int, int]) -> bool:
+        answers, most, prompts, prompt = shape
+        if self.why_padded is not None:  # each answer has its prompt's keys for itself
+            return answers * (prompt + most) <= self.room
+        return answers * most + prompts * prompt <= self.room
 
-def _size(shape: tuple[int, int, int, int]) -> int:
-    return shape[0] * shape[1] + shape[2] * shape[3]
+
+def _failed(choices: Iterable[Choice]) -> list[Told]:
+    return [(choice.job, Piece(choice.index, "", [], FAILED)) for choice in choices]
 
 
 def _more(rows: int) -> int:
