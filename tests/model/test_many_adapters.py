@@ -104,6 +104,12 @@ def test_an_adapter_of_the_embedding_is_refused(tmp_path: Path) -> None:
         ManyAdapters(tiny_model(), [folder])
 
 
+def test_an_adapter_of_the_output_head_is_refused(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "odd", 1, ["q_proj", "lm_head"])
+    with pytest.raises(ValueError, match=r"output head cannot be served .* RUN/model"):
+        ManyAdapters(tiny_model(), [folder])
+
+
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no adapter"):
         ManyAdapters(tiny_model(), [tmp_path])

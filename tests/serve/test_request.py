@@ -83,3 +83,34 @@ def test_numbers_are_numbers(value: str) -> None:
     body = json.dumps(PLAIN)[:-1] + f', "temperature": {value}}}'
     with pytest.raises(Refused, match="temperature"):
         read_request(body)
+
+
+@pytest.mark.parametrize("name", ["seed", "temperature", "n", "max_tokens"])
+def test_numbers_beyond_every_float_are_refused(name: str) -> None:
+    with pytest.raises(Refused, match="lies between") as caught:
+        read(**{name: 10**400})
+    assert (caught.value.status, caught.value.param) == (400, name)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model": "\ud800"},
+        {"messages": [{"role": "user", "content": "\udfff"}]},
+        {"messages": [{"role": "user", "content": "x", "name": "\ud800"}]},
+        {"stop": "\ud83d"},
+        {"\ud800": 1},
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="half of a surrogate pair") as caught:
+        read(**more)
+    str(caught.value.body()).encode()
+    assert caught.value.status == 400
+    with pytest.raises(Refused, match="half of a surrogate pair"):
+        read_request(json.dumps({**PLAIN, **more}).encode())
+
+
+def test_whole_surrogate_pairs_and_unicode_escapes_are_text() -> None:
+    wanted = read(messages=[{"role": "user", "content": "\U0001f642 \u00e9"}])
+    assert wanted.messages[0].content == "\U0001f642 \u00e9"

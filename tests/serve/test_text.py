@@ -7,6 +7,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.ship.vocabularies import sentencepiece
 from tests.tiny import byte_tokenizer
 
 from palate.serve.text import TokenLogp, TokenNames, Written
@@ -95,3 +96,11 @@ def test_every_byte_has_a_name(byte: int) -> None:
     assert len(raw) == 1
     assert TokenNames(TOKENIZER)._bytes[piece] == raw[0]
     assert token
+
+
+def test_byte_tokens_of_sentencepiece_are_one_byte() -> None:
+    """é is not in the vocabulary: <0xC3> and <0xA9> stand for its two bytes."""
+    tokenizer = sentencepiece()
+    names = TokenNames(tokenizer)
+    first, second = tokenizer.convert_tokens_to_ids(["<0xC3>", "<0xA9>"])
+    assert (names.name(first)[1], names.name(second)[1]) == ([0xC3], [0xA9])

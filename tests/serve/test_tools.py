@@ -54,6 +54,10 @@ def test_two_calls() -> None:
         "<tool_call>no json</tool_call>",
         CALL.replace("weather", "nuke"),  # not one of the tools that were offered
         "<tool_call>[]</tool_call>",
+        '<tool_call>{"name": ["weather"], "arguments": {}}</tool_call>',
+        '<tool_call>{"name": {"a": 1}, "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "weather", "arguments": {"x": "\\ud83d"}}</tool_call>',
+        '<tool_call>{"name": "weather", "arguments": "\\ud83d"}</tool_call>',
         "a < b <tool",
     ],
 )
@@ -61,6 +65,12 @@ def test_what_cannot_be_read_is_text(text: str) -> None:
     shown, rest, calls = read(text, "tags")
     assert "".join(shown) + rest == text
     assert calls == []
+
+
+def test_words_after_a_call_are_kept() -> None:
+    shown, rest, calls = read(f"One: {CALL} and more\n{CALL}\n", "tags")
+    assert "".join(shown) + rest == "One:  and more\n"
+    assert len(calls) == 2
 
 
 def test_an_answer_that_is_one_object() -> None:

@@ -34,7 +34,7 @@ class ManyAdapters:
         """Put the adapters of these folders into the model, in place.
 
         Raises `ValueError` for a folder that holds no LoRA adapter of this model's linear
-        layers, or one whose product is not the plain one.
+        layers, one of the output head, or one whose product is not the plain one.
         """
         self._device = next(model.parameters()).device
         self._names = [f"adapter_{k}" for k in range(1, len(folders) + 1)]
@@ -43,9 +43,10 @@ class ManyAdapters:
         adapted: PeftModel | None = None
         for name, folder in zip(self._names, folders, strict=True):
             adapted = _read(adapted or model, name, folder)
+        head = model.get_output_embeddings()
         for module in model.modules():
             if isinstance(module, LoraLayer):
-                _take_over(module, self)
+                _take_over(module, self, is_head=module is head)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(False)
             if "lora_" in name:
@@ -109,7 +110,12 @@ def _read(model: Any, name: str, folder: Path) -> PeftModel:
         raise ValueError(f"the adapter in {folder} does not fit its base model: {first}") from error
 
 
-def _take_over(layer: Any, adapters: ManyAdapters) -> None:
+def _take_over(layer: Any, adapters: ManyAdapters, *, is_head: bool) -> None:
+    if is_head:  # it sees the last rows alone, and cannot know whose they are
+        raise ValueError(
+            "an adapter on the output head cannot be served beside others: serve the merged "
+            "model, RUN/model, instead"
+        )
     simple = type(layer) is Linear and type(layer.get_base_layer()) is nn.Linear and plain(layer)
     biased = any(getattr(part, "bias", None) is not None for part in layer.lora_B.values())
     if not simple or biased:

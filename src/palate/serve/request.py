@@ -102,9 +102,23 @@ def _object(body: bytes | str) -> dict[str, Any]:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from error
+    if ("\\u" if isinstance(body, str) else b"\\u") in body:  # type: ignore[operator]
+        _refuse_surrogates(given)
     if not isinstance(given, dict):
         raise Refused(400, f"the body is {kind(given)}, not an object", code="invalid_json")
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _refuse_surrogates(given: Any) -> None:
+    """Half of a surrogate pair is no character: nothing could encode it again."""
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise Refused(
+            400,
+            "the body escapes half of a surrogate pair, such as \\ud800, which is no character",
+            code="invalid_json",
+        ) from error
 
 
 def _refuse_unknown(name: str, value: Any) -> None:
@@ -195,10 +209,12 @@ def _number(
     whole: bool = False,
 ) -> float:
     value = given.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(name, f"is {kind(value)}, not a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise wrong(name, "is not a finite number")
     if whole and value != int(value):
         raise wrong(name, f"is {value:g}, not a whole number")
-    if not low <= value <= high:
-        raise wrong(name, f"is {value:g}, and lies between {low:g} and {high:g}")
+    if not low <= value <= high:  # a whole number may be too large for a float
+        raise wrong(name, f"is {value!s:.24}, and lies between {low:g} and {high:g}")
     return int(value) if whole else float(value)

@@ -5,6 +5,7 @@ What might be the beginning of a stop text is held back until it is clear that i
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 from palate.generate.stream import TextStream
 
 _BROKEN = "\ufffd"
+_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a byte in SentencePiece's vocabularies
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,10 @@ class TokenNames:
 
     def _name(self, token: int) -> tuple[str, list[int]]:
         text: str = self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
-        if _BROKEN in text:  # a part of a character: a byte-level vocabulary knows which
+        if _BROKEN in text:  # a part of a character: the vocabulary knows which
             piece = self._tokenizer.convert_ids_to_tokens(token)
+            if piece and (named := _BYTE.fullmatch(piece)):
+                return text, [int(named[1], 16)]
             if piece and all(c in self._bytes for c in piece):
                 return text, [self._bytes[c] for c in piece]
         return text, list(text.encode("utf-8", "replace"))

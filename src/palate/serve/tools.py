@@ -43,13 +43,13 @@ class ToolReader:
     def finish(self) -> tuple[str, list[dict[str, Any]]]:
         """The rest of the text, and the calls; a call that cannot be read is text."""
         held, self._held = self._held, ""
+        calls: list[dict[str, Any]] = []
+        rest = ""
         if self._format == "tags" and held.startswith(_OPEN):
-            calls = self._tagged(held)
+            calls, rest = self._tagged(held)
         elif self._format == "object" and held.strip().startswith("{"):
             calls = self._objects([held])
-        else:
-            calls = []
-        return ("", calls) if calls else (held, [])
+        return (rest, calls) if calls else (held, [])
 
     def _begin(self) -> int:
         """Where a call begins in what is held, or might."""
@@ -62,27 +62,30 @@ class ToolReader:
         keep = next((size for size in sizes if self._held.endswith(_OPEN[:size])), 0)
         return len(self._held) - keep
 
-    def _tagged(self, text: str) -> list[dict[str, Any]]:
+    def _tagged(self, text: str) -> tuple[list[dict[str, Any]], str]:
+        """The calls, and the words that stand between and after them."""
         parts = [part.partition(_CLOSE) for part in text.split(_OPEN)[1:]]
-        return self._objects([inner for inner, _, _ in parts])
+        words = "".join(after for _, _, after in parts if after.strip())
+        return self._objects([inner for inner, _, _ in parts]), words
 
     def _objects(self, texts: list[str]) -> list[dict[str, Any]]:
         """All of them as calls of tools that were offered, or none."""
         calls = []
-        for text in texts:
+        for written in texts:
             try:
-                said = json.loads(text)
+                said = json.loads(written)
                 name, given = said["name"], said.get("arguments", said.get("parameters", {}))
+                text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+                text.encode()  # half of a surrogate pair can be sent to nobody
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 return []
-            if name not in self._names:
+            if not isinstance(name, str) or name not in self._names:
                 return []
-            arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
             calls.append(
                 {
                     "id": f"call_{secrets.token_hex(12)}",
                     "type": "function",
-                    "function": {"name": name, "arguments": arguments},
+                    "function": {"name": name, "arguments": text},
                 }
             )
         return calls
