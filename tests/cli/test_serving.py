@@ -16,6 +16,7 @@ from typer.testing import Result
 
 from palate.cli.serving_model import entry_of
 from palate.config import ConfigError, load_config
+from palate.model.load import load, weights_hash
 
 Palate = Callable[..., Result]
 
@@ -26,6 +27,7 @@ def test_a_run_with_an_adapter_stands_beside_its_base(
     entry = entry_of(str(finished_run))
     assert (entry.name, entry.place) == ("tiny", str(tiny_model_folder))
     assert entry.adapter == finished_run / "adapter"
+    assert entry.base_sha256 == weights_hash(load(str(tiny_model_folder)).model)
 
 
 def test_a_model_is_called_by_its_folder_or_as_it_is_written(tiny_model_folder: Path) -> None:

@@ -248,6 +248,17 @@ def test_a_full_queue_is_refused() -> None:
     assert (caught.value.status, caught.value.retry_after) == (429, 1)
 
 
+def test_who_finds_free_rows_does_not_wait() -> None:
+    one = lane(rows=4)
+    heard = Heard(one, queue=0)  # its thread does not run
+    heard.scheduler.submit(one, job(n=3))
+    with pytest.raises(Refused, match="0 requests wait already"):
+        heard.scheduler.submit(one, job(n=2))
+    heard.scheduler.submit(one, job())
+    with pytest.raises(Refused, match="0 requests wait already"):
+        heard.scheduler.submit(one, job())
+
+
 def test_a_step_that_fails_gives_up_its_batch_and_the_next_one_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

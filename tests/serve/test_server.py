@@ -163,6 +163,8 @@ def test_bases_have_names() -> None:
     assert [entry.name for entry in with_bases(one)] == ["x", "y", "base"]
     two = [Entry("x", "m/small", adapter=a), Entry("y", "m/large", adapter=b)]
     assert [entry.name for entry in with_bases(two)] == ["x", "y", "base-small", "base-large"]
+    ways = [Entry("x", "m/small", "auto", adapter=a), Entry("y", "m/small", "chat", adapter=b)]
+    assert [entry.name for entry in with_bases(ways)] == ["x", "y", "base-small", "base-small-2"]
     own = [Entry("x", "m/small", adapter=a), Entry("small", "m/small")]
     assert [entry.name for entry in with_bases(own)] == ["x", "small"]
     with pytest.raises(ConfigError, match="two models would be called 'x'"):

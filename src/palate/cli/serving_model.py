@@ -52,6 +52,7 @@ def entry_of(model: str) -> Entry:
     `ConfigError` for a run that is not finished, or whose model writes nothing.
     """
     from palate.serve.settings import Entry
+    from palate.train.folder import read_plan
 
     if not is_run(model):
         place = Path(model).expanduser()
@@ -66,7 +67,9 @@ def entry_of(model: str) -> Entry:
         return Entry(name, place_, template, trust)
     refuse_classifier(config, model)
     finished_model(folder)  # an adapter without one may be half a training
-    return Entry(name, config.model.path, config.data.template, trust, adapter)
+    plan = read_plan(folder)
+    base = plan.base_sha256 if plan is not None else None
+    return Entry(name, config.model.path, config.data.template, trust, adapter, base)
 
 
 def vllm_command(models: Sequence[str]) -> str:

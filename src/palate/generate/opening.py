@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,19 @@ def open_adapted(
     adapters: Sequence[Path],
     template: Any = "auto",
     trust_remote_code: bool = False,
+    check: Callable[[Any], None] = lambda model: None,
 ) -> tuple[Policy, Renderer, ManyAdapters | None]:
-    """The same with saved LoRA adapters beside the weights; raises `ValueError` with the cure."""
+    """The same with saved LoRA adapters beside the weights; raises `ValueError` with the cure.
+
+    `check` is shown the model as it was loaded, in fp32.
+    """
     from palate.machine import tune_allocator
 
     tune_allocator()  # before the first large tensor
     device = pick_device("auto")
     precision = pick_precision("auto", device)
     loaded = load(place, trust_remote_code=trust_remote_code, device=device)
+    check(loaded.model)
     loaded.model.requires_grad_(False)
     to_compute(loaded.model, precision)
     beside = ManyAdapters(loaded.model, adapters) if adapters else None

@@ -41,6 +41,8 @@ class App:
         self.models: dict[str, Served] = {}
         self.chat: Chat | None = None
         self.keeper: Keeper | None = None
+        self.alive: Callable[[], bool] = lambda: True
+        """Whether what computes the answers still runs."""
         self._routes: dict[str, tuple[str, Route]] = {
             CHAT: ("POST", self._chat),
             MODELS: ("GET", self._models),
@@ -53,9 +55,16 @@ class App:
         """Serve one request."""
         if scope["type"] != "http":
             raise NotImplementedError("the server speaks HTTP only")
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
             self._admit(scope)
-            await self._route(scope)(scope, receive, send)
+            await self._route(scope)(scope, receive, sending)
         except Refused as error:
             more = {}
             if error.retry_after is not None:
@@ -65,7 +74,10 @@ class App:
             # Only where it happened: its message may hold what was said.
             where = traceback.extract_tb(error.__traceback__)[-1]
             self._say(f"{type(error).__name__} in {where.filename}, line {where.lineno}")
-            raise
+            if begun:
+                raise
+            failed = Refused(500, "the server failed at this request", code="internal_error")
+            await reply(send, failed.status, failed.body())
 
     def _admit(self, scope: Message) -> None:
         """Refuse what comes from a page of somebody else's, and what has no key."""
@@ -98,6 +110,8 @@ class App:
     async def _chat(self, scope: Message, receive: Receive, send: Send) -> None:
         if self.chat is None or self.state != "ready":
             raise Refused(503, f"the server is {self.state}", code=self.state, retry_after=5)
+        if not self.alive():
+            raise Refused(503, "the server computes no answers any more: start it again")
         await self.chat(scope, receive, send)
 
     async def _models(self, _scope: Message, _receive: Receive, send: Send) -> None:
@@ -111,9 +125,11 @@ class App:
         await reply(send, 200, self.models[name].to_dict())
 
     async def _feedback(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self.keeper is None and self.state == "loading":
+            raise Refused(503, "the server is loading", code="loading", retry_after=5)
         if self.keeper is None:
             raise Refused(
-                503 if self.state == "loading" else 404,
+                404,
                 "this server keeps nothing: start it without --no-store to give feedback",
                 code="no_store",
             )
@@ -121,10 +137,11 @@ class App:
             self._metrics.feedback.inc()
 
     async def _health(self, _scope: Message, _receive: Receive, send: Send) -> None:
-        body: dict[str, Any] = {"status": self.state}
+        status = self.state if self.alive() else "failed"
+        body: dict[str, Any] = {"status": status}
         if self.keeper is not None:
             body["store"] = self.keeper.counts()
-        await reply(send, 200 if self.state == "ready" else 503, body)
+        await reply(send, 200 if status == "ready" else 503, body)
 
     async def _tell(self, _scope: Message, _receive: Receive, send: Send) -> None:
         body = self._metrics.text()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -19,13 +19,13 @@ from palate.serve.job import FAILED, GONE, Job, open_job
 from palate.serve.keeping import Keeper
 from palate.serve.metrics import Metrics
 from palate.serve.models import Served
+from palate.serve.prompt import prompt_of
 from palate.serve.refusal import Refused
 from palate.serve.replies import DONE, Replies, Said, event, usage
 from palate.serve.request import Wanted, read_request
 from palate.serve.scheduler import Scheduler
 from palate.serve.settings import Settings
 from palate.serve.text import Piece
-from palate.tokens.render import Unusable
 from palate.web.asgi import Message, Receive, Send, header, read_body
 from palate.web.capture.bodies import decoded
 
@@ -34,6 +34,7 @@ _SSE = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+T = TypeVar("T")
 DISCONNECTED = 499
 """The status under which a request is counted whose client left, as nginx has it."""
 
@@ -70,19 +71,23 @@ class Chat:
     ) -> None:
         self._models, self._scheduler, self._settings = models, scheduler, settings
         self._metrics, self._gate, self._keeper = metrics, gate, keeper
-        # One thread renders and encodes, so that a long prompt does not hold up the event loop.
+        # One thread reads, renders and encodes: a long prompt does not hold up the event loop.
         self._rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
+        lanes = {id(served.lane): served.lane for served in models.values()}
+        self._most_open = sum(lane.rows for lane in lanes.values()) + settings.queue
         self.open = 0
         """Requests on their way just now."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request; raises `Refused` while no byte of an answer has been sent."""
         call = Call(scope, receive, send)
-        status, name = 200, ""
+        status, name = 500, ""
         self.open += 1
         try:
+            self._refuse_crowd()
             async with asyncio.timeout(self._settings.timeout):
                 await self._serve(call)
+            status = 200
         except Left:
             status = DISCONNECTED
             self._metrics.disconnects.inc()
@@ -99,6 +104,16 @@ class Chat:
             self._metrics.requests.labels(name, str(status)).inc()
             self._metrics.total.observe(perf_counter() - call.begun)
 
+    def _refuse_crowd(self) -> None:
+        """`Refused` before anything is read, where more are here than could run and wait."""
+        if self.open > self._most_open:
+            raise Refused(
+                429,
+                f"{self.open - 1} requests are here already: try again in a moment",
+                code="queue_full",
+                retry_after=1,
+            )
+
     async def _break_off(self, call: Call, error: Refused) -> None:
         """Say what is wrong: as a reply, or within a stream that has begun."""
         if not call.streaming:
@@ -107,11 +122,13 @@ class Chat:
             await self._put(call, event(error.body()), last=True)
 
     async def _serve(self, call: Call) -> None:
-        wanted = call.wanted = read_request(await self._body(call))
+        body = call.body = await self._body(call)
+        coding = header(call.scope["headers"], "content-encoding")
+        wanted = call.wanted = await self._aside(self._read, body, coding)
         served = self._models.get(wanted.model)
         if served is None:
             raise no_model(wanted.model, self._models)
-        ids = await self._prompt(served, wanted)
+        ids = await self._aside(prompt_of, served, wanted)
         call.prompt = len(ids)
         replies = Replies(served.name, served.fingerprint)
         choices = Choices(wanted, served)
@@ -131,7 +148,11 @@ class Chat:
         self._metrics.tokens_in.labels(served.name).inc(call.prompt)
         self._metrics.tokens_out.labels(served.name).inc(0 if job is None else job.tokens)
 
-    async def _body(self, call: Call) -> str:
+    async def _aside(self, work: Callable[..., T], *given: Any) -> T:
+        """Work that may take long, away from the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._rendering, work, *given)
+
+    async def _body(self, call: Call) -> bytes:
         limit = self._settings.max_body
         try:
             async with asyncio.timeout(self._settings.body_timeout):
@@ -142,32 +163,15 @@ class Chat:
             raise Left
         if len(body) > limit:
             raise Refused(413, f"the body has more than {limit} bytes", code="too_large")
-        call.body = body
+        return body
+
+    def _read(self, body: bytes, coding: str) -> Wanted:
         try:
-            return decoded(body, header(call.scope["headers"], "content-encoding"), limit)
+            text = decoded(body, coding, self._settings.max_body)
         except RecordError as error:
             status = 413 if error.reason == "too-large" else 400
             raise Refused(status, str(error), code=error.reason) from error
-
-    async def _prompt(self, served: Served, wanted: Wanted) -> list[int]:
-        renderer = served.renderer
-        for index, message in enumerate(wanted.messages):
-            typed = next((one for one in renderer.special if one in message.content), None)
-            if typed is not None:
-                raise Refused(
-                    400,
-                    f"a message holds the model's control token {typed}: take it out",
-                    param=f"messages[{index}]",
-                    code="control_token",
-                )
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(
-                self._rendering, renderer.prompt, wanted.messages, wanted.tools
-            )
-        except Unusable as error:
-            param = "tools" if error.reason == "template-ignores-tools" else "messages"
-            raise Refused(400, str(error), param=param, code=error.reason) from error
+        return read_request(text)
 
     def _job(self, served: Served, wanted: Wanted, ids: list[int]) -> Job:
         most = self._most(served, wanted, len(ids))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from palate.config import ConfigError
 from palate.generate.opening import open_adapted
 from palate.machine import memory_limit
-from palate.model.load import resolve
+from palate.model.load import resolve, weights_hash
 from palate.model.saved_adapter import adapter_hash
 from palate.serve.lane import Lane
 from palate.serve.settings import Entry, Settings
@@ -33,7 +34,7 @@ class Served:
     """What answers under a name: `adapter` 0 is the weights alone.
 
     `reader` is a tokenizer of the scheduler's own: one that renders in another thread must not
-    be used at the same time.
+    be used at the same time. `longest` is the length of its longest token, in characters.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Served:
     renderer: Renderer
     reader: Any
     names: TokenNames
+    longest: int
     fingerprint: str
     created: int
 
@@ -58,15 +60,19 @@ class Served:
 def with_bases(entries: Sequence[Entry]) -> list[Entry]:
     """The entries, and the bases of their adapters under names of their own.
 
-    One base is called `base`; where there are several, each is called by its place's last part.
+    One base is called `base`; where there are several, each is called by its place's last part,
+    with a number where that is the same.
     Raises `ConfigError` for a name that stands for two models.
     """
     found = list(entries)
     known = {_weights(entry) for entry in entries if entry.adapter is None}
     bases = {_weights(entry): entry for entry in entries if entry.adapter is not None}
     fresh = [entry for key, entry in bases.items() if key not in known]
+    used: Counter[str] = Counter()
     for entry in fresh:
         name = BASE if len(fresh) == 1 else f"{BASE}-{Path(entry.place).name}"
+        used[name] += 1
+        name = name if used[name] == 1 else f"{name}-{used[name]}"
         found.append(Entry(name, entry.place, entry.template, entry.trust_remote_code))
     twice = [name for name, count in Counter(entry.name for entry in found).items() if count > 1]
     if twice:
@@ -93,7 +99,11 @@ def open_models(
         folders = [entry.adapter for entry in group if entry.adapter is not None]
         say(f"loading {first.place} …")
         policy, renderer, adapters = open_adapted(
-            first.place, folders, first.template, first.trust_remote_code
+            first.place,
+            folders,
+            first.template,
+            first.trust_remote_code,
+            partial(_refuse_changed, group),
         )
         memory = (settings.memory or _memory(policy.device)) // len(groups)
         lane = Lane(policy, settings.rows, memory, adapters)
@@ -102,6 +112,21 @@ def open_models(
         served += _named(group, lane, renderer)
     order = {entry.name: number for number, entry in enumerate(entries)}
     return sorted(served, key=lambda one: order[one.name])
+
+
+def _refuse_changed(group: Sequence[Entry], model: Any) -> None:
+    """`ValueError` where an adapter was trained on other weights than these."""
+    known = [entry for entry in group if entry.adapter is not None and entry.base_sha256]
+    if not known:
+        return
+    found = weights_hash(model)
+    for entry in known:
+        if entry.base_sha256 != found:
+            raise ValueError(
+                f"{entry.place} holds other weights than when {entry.name} was trained: its "
+                "adapter belongs to the ones of before; bring them back, or serve its merged "
+                "model, RUN/model"
+            )
 
 
 def _memory(device: torch.device) -> int:
@@ -114,6 +139,7 @@ def _memory(device: torch.device) -> int:
 def _named(group: Sequence[Entry], lane: Lane, renderer: Renderer) -> list[Served]:
     reader = copy.deepcopy(renderer.tokenizer)
     names = TokenNames(copy.deepcopy(renderer.tokenizer))
+    longest = max(len(token) for token in reader.get_vocab())
     files, number, served = _files(group[0].place), 0, []
     for entry in group:
         number += entry.adapter is not None
@@ -128,6 +154,7 @@ def _named(group: Sequence[Entry], lane: Lane, renderer: Renderer) -> list[Serve
                 renderer,
                 reader,
                 names,
+                longest,
                 f"fp_{fingerprint.hexdigest()[:12]}",
                 int(time.time()),
             )

@@ -23,7 +23,8 @@ _IDLE = 20.0  # seconds after which an idle server gives its memory back
 class Scheduler(Thread):
     """Steps its lanes in turn while there is work. `tell` may be called from this thread.
 
-    At most `queue` requests wait. `say` gets a line when a step fails.
+    At most `queue` requests wait, beside those that there are free rows for. `say` gets a line
+    when a step fails.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Scheduler(Thread):
     def submit(self, lane: Lane, job: Job) -> None:
         """Queue a job; raises `Refused` when the queue is full."""
         with self._changed:
-            if self.waiting >= self._queue:
+            if self.waiting >= self._queue and not self._has_rows(lane, job):
                 raise Refused(
                     429,
                     f"{self._queue} requests wait already: try again in a moment",
@@ -54,6 +55,12 @@ class Scheduler(Thread):
                 )
             self._inbox.append((lane, job))
             self._changed.notify()
+
+    def _has_rows(self, lane: Lane, job: Job) -> bool:
+        """Whether it need not wait: there are rows for it and for all before it."""
+        before = [*lane.waiting, *(other for where, other in self._inbox if where is lane)]
+        wanted = sum(len(one.choices) for one in [*before, job])
+        return lane.running + wanted <= lane.rows
 
     def leave(self, job: Job) -> None:
         """Nobody wants this job's answer any more: its rows are free before the next step."""

@@ -128,6 +128,7 @@ class Running:
         self.scheduler = Scheduler(lanes, settings.queue, _teller(loop), self._say)
         self._watch(self.scheduler)
         self.scheduler.start()
+        self.app.alive = self.scheduler.is_alive
         self.app.models = {served.name: served for served in models}
         self.app.keeper = self._keeper
         self.app.chat = Chat(

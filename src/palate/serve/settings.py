@@ -9,13 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model under a name: weights in `place`, and an adapter to put beside them or none."""
+    """A model under a name: weights in `place`, and an adapter to put beside them or none.
+
+    `base_sha256` is the hash of the weights that the adapter was trained on, where it is known.
+    """
 
     name: str
     place: str
     template: Any = "auto"
     trust_remote_code: bool = False
     adapter: Path | None = None
+    base_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
