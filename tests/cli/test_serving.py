@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,6 +61,29 @@ def test_vllms_command(palate: Palate, finished_run: Path, tiny_model_folder: Pa
     both = palate("serve", finished_run, finished_run / "model", "--print-vllm")
     assert both.exit_code == 2
     assert "holds one base model" in both.stderr
+
+
+def test_vllms_command_asks_as_in_training(
+    palate: Palate, finished_run: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    import json
+    import shutil
+
+    raw = tmp_path / "raw"
+    shutil.copytree(finished_run, raw)
+    config = (raw / "config.yaml").read_text()
+    assert "template: auto" in config
+    (raw / "config.yaml").write_text(config.replace("template: auto", "template: raw"))
+    found = palate("serve", raw, "--print-vllm")
+    assert found.exit_code == 0, found.stderr
+    assert "without a chat template: ask /v1/completions" in found.stderr.replace("\n", " ")
+    assert found.stdout.count("\n") == 1
+    thinks = tmp_path / "thinks"
+    shutil.copytree(tiny_model_folder, thinks)
+    (thinks / "chat_template.jinja").write_text("{% if enable_thinking is defined %}x{% endif %}")
+    command = shlex.split(palate("serve", thinks, "--print-vllm").stdout)
+    told = command[command.index("--default-chat-template-kwargs") + 1]
+    assert json.loads(told) == {"enable_thinking": False}
 
 
 @pytest.mark.parametrize(

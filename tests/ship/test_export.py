@@ -261,7 +261,10 @@ def test_a_run_beside_a_base_in_4_bits_is_merged_into_the_whole_weights(tmp_path
     run = save_run(tmp_path, model={"path": str(tmp_path / "base"), "quantize": "nf4"})
     done = export(run, Wish("merged"))
     assert done.parity.kl < 1e-6
-    assert "in 4 bits (NF4)" in (done.folder / "README.md").read_text()
+    card = (done.folder / "README.md").read_text()
+    assert "in 4 bits (NF4)" in card
+    assert "not in the 4 bits that the adapter was trained beside" in card
+    assert "KL(trainer" not in card
 
 
 @pytest.fixture(scope="module")

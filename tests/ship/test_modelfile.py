@@ -122,16 +122,31 @@ def test_the_whole_modelfile() -> None:
     turns = "".join(turn % (role, role) for role in ("system", "user", "assistant"))
     loop = "{{ range $i, $m := .Messages }}" + turns + "{{ end }}<|im_start|>assistant\n"
     said = modelfile(
-        "x.gguf", found, system='Say """hi""".', stops=["<|im_end|>"], licence="apache-2.0"
+        "x.gguf", found, system='Say "hi".', stops=["<|im_end|>"], licence="apache-2.0"
     )
     assert said == (
         f'FROM ./x.gguf\nTEMPLATE """{loop}"""\n'
-        "SYSTEM \"\"\"Say '''hi'''.\"\"\"\n"
+        'SYSTEM """Say "hi"."""\n'
         'PARAMETER stop "<|im_end|>"\nLICENSE "apache-2.0"\n'
     )
     without = modelfile("x.gguf", None, system=None, stops=[], licence=None)
     assert without.startswith("FROM ./x.gguf\n# No TEMPLATE")
     assert 'TEMPLATE "' not in without
+
+
+@pytest.mark.parametrize("system", ['Say """hi""".', '"Hi" is what to say.', 'Say "hi"'])
+def test_a_prompt_that_no_modelfile_can_hold_is_left_out_and_that_is_said(system: str) -> None:
+    said = modelfile("x.gguf", None, system=system, stops=[], licence=None)
+    assert not [line for line in said.splitlines() if line.startswith("SYSTEM")]
+    assert said.count("# No SYSTEM") == 1
+    assert "'" not in said.split("No SYSTEM")[1]
+
+
+def test_a_model_of_plain_text_gets_the_prompt_as_it_is() -> None:
+    said = modelfile("x.gguf", None, plain=True, system="Be kind.", stops=[], licence=None)
+    template = said.split('TEMPLATE """')[1].split('"""')[0]
+    assert execute(template, {"System": "Be kind.", "Prompt": "Hi"}) == "Be kind.\n\nHi"
+    assert execute(template, {"System": "", "Prompt": "Hi"}) == "Hi"
 
 
 def test_the_evaluator_of_go_templates() -> None:

@@ -74,6 +74,9 @@ def test_documents_are_measured_whole(source: Source) -> None:
 
 def test_where_nothing_was_held_out_it_is_said(source: Source, tmp_path: Path) -> None:
     found = held_texts(replace(source, heldout=[]), 100)
-    assert found.origin.startswith("training examples")
+    assert found.origin == "training examples (the run held none out)"
+    long = replace(pair(0), prompt=(Message("user", "x" * 5000),))
+    found = held_texts(replace(source, heldout=[long]), 100)
+    assert found.origin == "training examples (none that was held out can be rendered)"
     with pytest.raises(ValueError, match="no example of"):
         held_texts(replace(source, heldout=[], train=[]), 100)

@@ -61,6 +61,7 @@ def show(done: Exported, say: Reporter) -> None:
         ["top-1 agreement", f"{parity.top1:.2%}"],
         ["measured", f"{parity.tokens} {parity.unit}s in {parity.texts} texts"],
         ["through", parity.runtime],
+        ["compared with", done.record["export"]["compared_with"]],
         ["size", f"{sum(files.values()) / 1e6:.1f} MB"],
     ]
     say.table("Parity", ["", ""], rows)

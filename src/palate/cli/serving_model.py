@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from palate.serve.settings import Entry, Settings
 
 _ADAPTER = "adapter_model.safetensors"
-_DEFAULT_RANK = 16  # the highest rank that vLLM admits unless it is told
 
 
 def run_serve(models: Sequence[str], flags: dict[str, object], *, print_vllm: bool) -> None:
@@ -74,6 +73,8 @@ def entry_of(model: str) -> Entry:
 
 def vllm_command(models: Sequence[str]) -> str:
     """The command that has vLLM serve the same models; raises `ConfigError` where none does."""
+    from palate.ship.vllm import max_lora_rank
+
     entries = [entry_of(model) for model in models]
     adapters = [entry for entry in entries if entry.adapter is not None]
     places = {entry.place for entry in entries}
@@ -83,20 +84,41 @@ def vllm_command(models: Sequence[str]) -> str:
             + ", ".join(sorted(places))
             + "; print the command for each"
         )
-    command = ["vllm", "serve", _weights_of(places.pop())]
+    place = places.pop()
+    command = ["vllm", "serve", _weights_of(place)]
     plain = [entry.name for entry in entries if entry.adapter is None]
     if plain or adapters:
         command += ["--served-model-name", *(plain or ["base"])]
     if adapters:
         rank = max(_rank(entry.adapter) for entry in adapters if entry.adapter is not None)
         command += ["--enable-lora", "--max-loras", str(len(adapters))]
-        command += ["--max-lora-rank", str(max(_DEFAULT_RANK, 1 << (rank - 1).bit_length()))]
+        command += ["--max-lora-rank", str(max_lora_rank(rank))]
         command += ["--lora-modules", *(f"{one.name}={one.adapter}" for one in adapters)]
     if any(entry.trust_remote_code for entry in entries):
         command.append("--trust-remote-code")
+    command += _asked_as_trained(place, entries)
     # Otherwise the base's generation_config.json changes temperature, top_p and top_k.
     command += ["--generation-config", "vllm"]
     return shlex.join(command)
+
+
+def _asked_as_trained(place: str, entries: Sequence[Entry]) -> list[str]:
+    """Arguments about the chat template; a note for models that were trained without one."""
+    from palate.model.load import load_tokenizer
+    from palate.ship.vllm import NO_THINKING, PLAIN, may_think
+
+    trust = any(entry.trust_remote_code for entry in entries)
+    try:
+        tokenizer, _ = load_tokenizer(place, trust_remote_code=trust)
+    except ValueError as error:  # vLLM may be on another machine, which has the model
+        reporter_for().note(f"its chat template was not looked at: {error}")
+        return []
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    plain = [entry.name for entry in entries if entry.template == "raw" or not has_template]
+    if plain:
+        reporter_for().note(f"{', '.join(plain)}: {PLAIN}")
+    chats = len(plain) < len(entries)
+    return NO_THINKING if chats and may_think(tokenizer) else []
 
 
 def _weights_of(place: str) -> str:

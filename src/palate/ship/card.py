@@ -27,7 +27,7 @@ def model_card(source: Source, record: Mapping[str, Any], files: list[str]) -> s
         _what(source, record),
         _data(record),
         _figures(record),
-        _parity(record),
+        _parity(source, record),
         how_to_load(source, record, files),
         _versions(record),
     ]
@@ -44,10 +44,13 @@ def _front(source: Source, record: Mapping[str, Any]) -> str:
         + [f"arxiv:{paper}" for paper in papers],
     }
     if base["on_hub"]:
-        relation = {"adapter": "adapter", "merged": "finetune", "gguf": "quantized"}[kind]
+        # A GGUF file is no quantisation of this base, but of a model tuned from it.
+        relation = "adapter" if kind == "adapter" else "finetune"
         front |= {"base_model": base["name"], "base_model_relation": relation}
     if base["licence"]:
         front["license"] = base["licence"]
+    if base["licence_name"]:
+        front["license_name"] = base["licence_name"]
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
 
 
@@ -60,14 +63,16 @@ def _what(source: Source, record: Mapping[str, Any]) -> str:
         else "every weight"
     )
     licence = (
-        f"The base is under the licence `{base['licence']}`, which covers this model too."
+        f"The base's card names the licence `{base['licence_name'] or base['licence']}`: its text "
+        "says what it asks of models made from the base."
         if base["licence"]
         else "The base's licence is not known to the program that wrote this card: look it up "
         "before passing this model on."
     )
     in_4_bits = (
-        "It was trained beside the base in 4 bits (NF4); exported is the sum with the base's "
-        "unquantised weights."
+        "It was trained beside the base in 4 bits (NF4). Exported and compared with below is the "
+        "adapter on the base's unquantised weights, which is another model than the one in 4 bits "
+        "that was trained; how far from it was not measured."
         if config.model.quantize == "nf4"
         else ""
     )
@@ -78,7 +83,7 @@ def _what(source: Source, record: Mapping[str, Any]) -> str:
         ("parameters of the method", _settings(record["method"])),
         ("trained", how),
         ("recipe", f"SHA-256 `{record['config_sha256']}`"),
-        ("export", _settings(record["export"])),
+        ("export", _settings({k: v for k, v in record["export"].items() if k != "compared_with"})),
     ]
     notes = [text for text in (base["note"], in_4_bits, licence) if text]
     return f"# {record['run']}\n\n{_table(('', ''), rows)}\n\n" + "\n\n".join(notes)
@@ -134,14 +139,17 @@ def _gate(verdict: Any) -> str:
     return str(passed)
 
 
-def _parity(record: Mapping[str, Any]) -> str:
+def _parity(source: Source, record: Mapping[str, Any]) -> str:
     parity, seen = record["parity"], record["tokenisation"]
     unit = parity["unit"]
+    in_4_bits = source.config.model.quantize == "nf4"
+    of = "unquantised base with adapter" if in_4_bits else "trainer"
     error = "" if parity["error"] is None else f" ± {compact(parity['error'])}"
     rows = [
         ("runtime", parity["runtime"]),
         ("measured on", f"{count(parity['tokens'])} {unit}s, {parity['origin']}"),
-        ("KL(trainer ‖ exported)", f"{compact(parity['kl'])}{error} nats a {unit}"),
+        ("compared with", record["export"]["compared_with"]),
+        (f"KL({of} ‖ exported)", f"{compact(parity['kl'])}{error} nats a {unit}"),
         (f"largest of a {unit}", f"{compact(parity['largest'])} nats"),
         ("top-1 agreement", percent(parity["top1"], 2)),
         ("limit of the mean", f"{compact(parity['limit'])} nats a {unit}"),

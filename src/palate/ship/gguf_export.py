@@ -86,7 +86,12 @@ def _differing(source: Source, llama: Runtime) -> list[str]:
 def _modelfile(source: Source, base: Base, file: str) -> str:
     stops = [source.tokenizer.decode([token]) for token in source.end_ids]
     return modelfile(
-        file, chat_format(source), system=source.system, stops=stops, licence=base.licence
+        file,
+        chat_format(source),
+        plain=not source.renderer.chat,
+        system=source.system,
+        stops=stops,
+        licence=base.licence_name or base.licence,
     )
 
 

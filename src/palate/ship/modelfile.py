@@ -176,25 +176,41 @@ def _same(found: Format, render: Render, turns: Sequence[Turn], system_joins: bo
     return found.render(turns, True) == render(given, True)
 
 
+# Ollama fills in the one prompt of `/api/generate`; turns are joined by an empty line in training.
+_PLAIN = "{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}"
+
+
 def modelfile(
     file: str,
     found: Format | None,
     *,
+    plain: bool = False,
     system: str | None,
     stops: Sequence[str],
     licence: str | None,
 ) -> str:
-    """The Modelfile's text: FROM, TEMPLATE where the format is known, SYSTEM, stops, licence."""
+    """The Modelfile's text: FROM, TEMPLATE where the format is known, SYSTEM, stops, licence.
+
+    With `plain` the model was trained without a chat template.
+    """
     lines = [f"FROM ./{file}"]
-    if found is not None:
+    if plain:
+        lines.append(f'TEMPLATE """{_PLAIN}"""')
+    elif found is not None:
         lines.append(f'TEMPLATE """{found.go_template()}"""')
     else:
         lines.append("# No TEMPLATE: the chat template is not made of turns that Ollama's language")
         lines.append("# can repeat. Ollama reads the one in the GGUF file where it knows it.")
-    if system:
-        quoted = system.replace('"""', "'''")
-        lines.append(f'SYSTEM """{quoted}"""')
+    if system and not quotable(system):
+        lines.append("# No SYSTEM: the prompt of training has quotes that a Modelfile cannot hold.")
+    elif system:
+        lines.append(f'SYSTEM """{system}"""')
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
     if licence:
         lines.append(f'LICENSE "{licence}"')
     return "\n".join(lines) + "\n"
+
+
+def quotable(text: str) -> bool:
+    """Whether a text can stand between three quotes: a Modelfile has no escape for them."""
+    return '"""' not in text and text[:1] != '"' and text[-1:] != '"'

@@ -14,17 +14,23 @@ from palate.model.load import SMOLLM2
 from palate.ship.source import Source
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WORD = re.compile(r"[\w.+-]+")
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The base model. `licence` is None where nothing says it; `note` is for the card."""
+    """The base model. `licence` is None where nothing says it; `note` is for the card.
+
+    `licence` is one of Hugging Face's identifiers, `other` among them; `licence_name` is then
+    what the base's card calls it. Both are single words, safe in any file.
+    """
 
     name: str
     on_hub: bool
     licence: str | None
     note: str = ""
+    licence_name: str | None = None
 
 
 def base_of(source: Source) -> Base:
@@ -42,21 +48,27 @@ def base_of(source: Source) -> Base:
     place = Path(path).expanduser()
     if place.exists():
         note = f"The base is a folder or file of the machine that trained: `{path}`."
-        return Base(path, on_hub=False, licence=_licence(place / "README.md"), note=note)
+        licence, name = _licence(place / "README.md")
+        return Base(path, on_hub=False, licence=licence, note=note, licence_name=name)
     if not _HUB_ID.fullmatch(path):
         return Base(path, on_hub=False, licence=None)
     card = try_to_load_from_cache(path, "README.md")
-    return Base(path, on_hub=True, licence=_licence(Path(card)) if isinstance(card, str) else None)
+    licence, name = _licence(Path(card)) if isinstance(card, str) else (None, None)
+    return Base(path, on_hub=True, licence=licence, licence_name=name)
 
 
-def _licence(card: Path) -> str | None:
-    """The licence that a model card's front matter names."""
+def _licence(card: Path) -> tuple[str | None, str | None]:
+    """`license` and `license_name` of a model card's front matter."""
     if not card.is_file():
-        return None
+        return None, None
     found = _FRONT.search(card.read_text(encoding="utf-8", errors="replace"))
     try:
         front: Any = yaml.safe_load(found[1]) if found else None
     except yaml.YAMLError:
-        return None
-    said = front.get("license_name") or front.get("license") if isinstance(front, dict) else None
-    return said if isinstance(said, str) else None
+        return None, None
+    said = front if isinstance(front, dict) else {}
+    licence, name = (
+        value if isinstance(value, str) and _WORD.fullmatch(value) else None
+        for value in (said.get("license"), said.get("license_name"))
+    )
+    return licence or (name and "other"), name

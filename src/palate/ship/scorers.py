@@ -16,6 +16,8 @@ from palate.ship.parity import Scorer
 from palate.ship.source import Source
 from palate.ship.texts import Text
 
+NOT_IN_4_BITS = ": the base unquantised, not in the 4 bits that the adapter was trained beside"
+
 
 def trainer_scorer(source: Source, *, merged: bool = False) -> tuple[Scorer, str]:
     """The trainer's model, and what it is in words.
@@ -24,10 +26,11 @@ def trainer_scorer(source: Source, *, merged: bool = False) -> tuple[Scorer, str
     that trained every weight, or of a classifier, the model that the run wrote. Raises
     `ValueError` where the base is not there any more or has other weights.
     """
+    not_it = NOT_IN_4_BITS if source.config.model.quantize == "nf4" else ""
     if merged or source.adapter is None or source.scores:
-        return transformers_scorer(source, source.model), "the model that the run wrote"
+        return transformers_scorer(source, source.model), f"the model that the run wrote{not_it}"
     beside = PeftModel.from_pretrained(base_model(source), source.adapter)
-    return _scorer(beside.eval()), "the run's base and adapter, side by side in fp32"
+    return _scorer(beside.eval()), f"the run's base and adapter, side by side in fp32{not_it}"
 
 
 def adapter_scorer(source: Source, folder: Path) -> Scorer:

@@ -44,9 +44,9 @@ def held_texts(source: Source, most: int) -> Texts:
     """Texts with about `most` measured tokens, from the run's held-out examples.
 
     Answers are measured on, where there are any: those of the data, or, of a run that learned
-    from its own samples, those that the trained model gave to held-out prompts. A run that
-    held nothing out is measured on its training examples. Raises `ValueError` where no
-    example can be rendered.
+    from its own samples, those that the trained model gave to held-out prompts. Where nothing
+    was held out, or nothing of it can be rendered, training examples are measured on. Raises
+    `ValueError` where none can be rendered either.
     """
     for origin, examples in _candidates(source):
         items: list[Text] = []
@@ -73,7 +73,8 @@ def _candidates(source: Source) -> Iterator[tuple[str, Sequence[Example]]]:
             ],
         )
     yield "held-out examples", source.heldout
-    yield "training examples (the run held none out)", source.train
+    why = "none that was held out can be rendered" if source.heldout else "the run held none out"
+    yield f"training examples ({why})", source.train
 
 
 def _texts(source: Source, examples: Sequence[Example]) -> Iterator[Text]:
