@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from palate.cli.runs import finished_model, is_run, run_config, run_folder
+from palate.cli.runs import is_run, run_config, run_folder
 from palate.cli.speaking import place_of
 from palate.config import ConfigError, RunConfig, load_config
 from palate.progress import Reporter, reporter_for
@@ -111,8 +111,6 @@ def measure(
     """
     say.note("loading …")
     runs = [run_folder(word) for word in models if is_run(word)]
-    for run in runs:
-        finished_model(run)
     config = load_config(runs[0] / "config.yaml", overrides)
     candidates = [_candidate(word) for word in models]
     named = _named([*candidates, _candidate(base, model_of_run=False, like=config)])
