@@ -101,13 +101,17 @@ ROOMS = {
         FOUNDATION | {"generate", "model", "tokens", "guard", "store", "ingest", "web"},
         {"torch", "orjson", "prometheus_client"},
     ),
+    "ui": Room(
+        FOUNDATION | DATA | {"client", "evaluate", "judge", "progress", "web"},
+        {"starlette", "uvicorn", "jinja2", "httpx", "pydantic", "orjson", "sqlalchemy", "numpy"},
+    ),
     "cli": Room(
         FOUNDATION
         | DATA
         | {"progress"}
         | ENGINE
         | ASKING
-        | {"rollout", "run", "stages", "sweep", "web", "guard", "serve"}
+        | {"rollout", "run", "stages", "sweep", "web", "guard", "serve", "ui"}
     ),
 }
 
@@ -216,7 +220,8 @@ def test_the_command_line_imports_lazily(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["config", "records", "progress", "sweep", "ingest", "curate", "store", "web", "judge"]
+    "room",
+    ["config", "records", "progress", "sweep", "ingest", "curate", "store", "web", "judge", "ui"],
 )
 def test_light_rooms_work_without_torch(room: str) -> None:
     """Every file of a light room imports with the heavy packages made impossible to import."""

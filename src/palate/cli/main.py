@@ -13,7 +13,7 @@ from palate.cli.constitution import constitution_app
 from palate.cli.data import data_app
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 from palate.cli.safety import guard_app
-from palate.cli.serving import capture, serve
+from palate.cli.serving import capture, serve, ui
 from palate.cli.storing import import_, judge
 
 app = typer.Typer(
@@ -192,6 +192,7 @@ def chat(
 
 
 app.command()(serve)
+app.command()(ui)
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""The commands that listen: what `palate capture` and `palate serve` are told."""
+"""The commands that listen: what `palate capture`, `palate serve` and `palate ui` are told."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,3 +84,55 @@ def serve(  # noqa: PLR0913 - each is a limit or a place that operators set
         "spill": spill,
     }
     guarded(lambda: run_serve(models, flags, print_vllm=print_vllm), debug)
+
+
+def ui(  # noqa: PLR0913 - each is a place or a limit that owners set
+    *,
+    db: Store = DEFAULT,
+    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
+    host: Annotated[
+        str, typer.Option(help="Address; any but loopback needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8321,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="PALATE_UI_TOKEN", help="The secret of all links; drawn anew without."),
+    ] = None,
+    me: Annotated[
+        str | None, typer.Option(help="Your name on votes; default: the system's.")
+    ] = None,
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Print a link for this person; may be repeated.")
+    ] = None,
+    guidelines: Annotated[
+        Path | None, typer.Option(help="A text that is shown beside what is labelled.")
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of items that two people get.")
+    ] = 0.15,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model for the arena, beside the runs; repeatable.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name under which browsers ask; repeatable.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Open a local site: label, watch runs, compare models, look at the data."""
+    from palate.cli.site import run_ui
+
+    flags = {
+        "db": db,
+        "runs": runs,
+        "host": host,
+        "port": port,
+        "token": token,
+        "me": me,
+        "guidelines": guidelines,
+        "overlap": overlap,
+        "models": tuple(model or ()),
+        "hosts": tuple(allow_host or ()),
+    }
+    guarded(lambda: run_ui(flags, annotator or [], browser=browser, as_json=json), debug)
