@@ -71,6 +71,28 @@ def test_findings_are_printed_with_number_cure_and_examples(
     assert "What was measured" not in said
 
 
+def test_json_says_where_the_named_examples_stood(tmp_path: Path, capsys: Any) -> None:
+    lines = [
+        json.dumps(
+            {"prompt": f"About {n}?", "chosen": f"{n} is it, and more.", "rejected": f"{n}."}
+        )
+        for n in range(60)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    run_lint(str(path), as_json=True)
+    found = _json(capsys)
+    (length,) = [one for one in found["findings"] if one["check"] == "length"]
+    known = {one.id: one for one in open_target(str(path)).train}
+    assert length["examples"]
+    for key in length["examples"]:
+        (place,) = found["places"][key]
+        (row,) = known[key].provenance
+        assert place == {"source": row.source, "line": row.line, "hash": row.hash}
+    named = {key for one in found["findings"] for key in one["examples"]}
+    assert set(found["places"]) == named
+
+
 def test_every_number_is_listed_on_demand(
     long_wins: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,13 +182,27 @@ def data_trace(
     example: Annotated[
         str, typer.Argument(help="An example's id or its beginning, or train:N, heldout:N.")
     ],
-    run: Annotated[str, typer.Option(help="The run's folder.")] = "runs/quickstart",
+    run: Annotated[
+        str | None, typer.Option(help="The run's folder; default: runs/quickstart.")
+    ] = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Also load the model and show log-probs and loss.")
     ] = False,
+    db: Annotated[
+        str | None,
+        typer.Option("--db", help="A store: EXAMPLE is then one of its interactions. With --json."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="With --db: a model as in a recipe, in place of a run."),
+    ] = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Follow one pair from its file to its gradient, tokens coloured by mask."""
     from palate.cli.trace import run_trace
 
-    guarded(lambda: run_trace(example, run, scores=scores), debug)
+    def work() -> None:
+        run_trace(example, run, scores=scores, as_json=json, db=db, model=model)
+
+    guarded(work, debug)

@@ -48,7 +48,8 @@ def run_lint(
         asked, tokens = open_model(model, say)
     report = lint_target(found, asked, tokens, say)
     if as_json:
-        typer.echo(json.dumps({"target": target, **report.to_dict()}, ensure_ascii=False))
+        facts = {"target": target, **report.to_dict(), "places": _places(report, found)}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
     else:
         _show(report, found, every)
     if strict and report.warnings:
@@ -75,6 +76,18 @@ def lint_target(
             model=model,
             progress=lambda name: bar.advance(info=name),
         )
+
+
+def _places(report: Report, found: Target) -> dict[str, list[dict[str, str | int | None]]]:
+    """The rows of each example that a finding names: source, line and hash."""
+    named = {key for finding in report.findings for key in finding.examples}
+    return {
+        example.id: [
+            {"source": p.source, "line": p.line, "hash": p.hash} for p in example.provenance
+        ]
+        for example in found.examples
+        if example.id in named
+    }
 
 
 def _show(report: Report, found: Target, every: bool) -> None:

@@ -7,22 +7,52 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from palate.cli.journey import Journey
+from palate.config import ConfigError
 from palate.records import Message, Provenance, digest
 
 if TYPE_CHECKING:
     from palate.tokens.tree import Branch, Forest
 
+DEFAULT_RUN = "runs/quickstart"
 _EXCERPT = 300
 _STEPS_SHOWN = 3
 
 
-def run_trace(example: str, run: str, *, scores: bool) -> None:
-    """Print every stage of one example's way; raises `ValueError` with the cure."""
-    journey = Journey(Path(run), example)
+def run_trace(
+    example: str,
+    run: str | None,
+    *,
+    scores: bool = False,
+    as_json: bool = False,
+    db: str | None = None,
+    model: str | None = None,
+) -> None:
+    """Print every stage of one example's way; raises `ValueError` with the cure.
+
+    As JSON its tokens only. With a store the example is one of its interactions, which a run or a
+    model reads.
+    """
+    if model is not None and (db is None or run is not None):
+        raise ConfigError("--model reads an interaction of a store: give --db, and no --run")
+    if db is not None and (scores or not as_json):
+        raise ConfigError("an interaction of a store is traced with --json, and without --scores")
+    if db is not None:
+        from palate.cli.token_facts import interaction_facts
+
+        read_by = (None, model) if model is not None else (run or DEFAULT_RUN, None)
+        typer.echo(json.dumps(interaction_facts(db, example, *read_by), ensure_ascii=False))
+        return
+    journey = Journey(Path(run or DEFAULT_RUN), example)
+    if as_json:
+        from palate.cli.token_facts import run_facts
+
+        typer.echo(json.dumps(run_facts(journey), ensure_ascii=False))
+        return
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     _source(journey, console)
     _record(journey, console)
