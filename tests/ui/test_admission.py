@@ -105,7 +105,10 @@ def test_a_form_token_is_one_persons(site: Open) -> None:
 
 def test_an_annotator_sees_labelling_only(site: Open) -> None:
     ann = site.annotator("ann")
-    assert ann.get("/index.json").json() == {"person": "ann", "store": None}
+    seen = ann.get("/index.json").json()
+    assert (seen["person"], seen["store"]) == ("ann", None)
+    assert {one["place"] for one in seen["areas"]} <= {"/label", "/arena"}
+    assert all(one["stands"] is None for one in seen["areas"])
     assert ann.get("/api.json").status_code == 403
     assert ann.post("/invite", json={"name": "bob"}).status_code == 403
     link = site.client.post("/invite", json={"name": "ann"}).json()["link"]

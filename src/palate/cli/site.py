@@ -21,6 +21,7 @@ def run_ui(flags: dict[str, Any], annotators: list[str], *, browser: bool, as_js
     Raises `ConfigError`.
     """
     try:
+        from palate.ui.people import People
         from palate.ui.running import run
         from palate.ui.settings import Settings
         from palate.ui.site import Site
@@ -30,6 +31,9 @@ def run_ui(flags: dict[str, Any], annotators: list[str], *, browser: bool, as_js
     flags["token"] = secrets.token_urlsafe(24) if drawn else flags["token"]
     flags["me"] = flags["me"] or _user()
     settings = Settings(**flags)
+    people = People(settings.token, settings.me)
+    for name in annotators:
+        people.link("", name)  # refuses names that cannot be, before anything is made
     note = reporter_for().note
     if not settings.loopback:
         if drawn:

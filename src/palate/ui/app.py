@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +18,22 @@ from palate.ui import home
 from palate.ui.admission import STATIC, Admission, refuse_with_json
 from palate.ui.pages import HERE, Place, Told, refusal
 from palate.ui.site import Site
-from palate.web.asgi import Message, Receive, Send
+from palate.web.asgi import Receive, Send
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A part of the site: where it begins, what it is called, and whether annotators see it."""
+    """A part of the site: where it begins, what it is called, and whether annotators see it.
+
+    `purpose` says in one sentence what it is for; `glance` where it stands, quickly.
+    """
 
     place: str
     title: str
+    purpose: str
     routes: list[BaseRoute]
     owner: bool = True
+    glance: Callable[[Site], str] | None = None
 
 
 def areas() -> list[Area]:
@@ -51,9 +57,7 @@ def application(site: Site) -> Admission:
     static = Mount(STATIC.rstrip("/"), _Files(directory=HERE / "static"), name="static")
     inner = Starlette(routes=[*routes, static], exception_handlers={HTTPException: _odd})
     inner.state.site = site
-    inner.state.nav = [
-        {"place": area.place, "title": area.title, "owner": area.owner} for area in known
-    ]
+    inner.state.nav = known
     inner.state.told = told(routes)
 
     async def refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
@@ -80,6 +84,3 @@ async def _odd(request: Request, error: Exception) -> Response:
     why = words.get(error.status_code, str(error.detail))
     wants_json = request.url.path.endswith(".json") or request.method not in {"GET", "HEAD"}
     return refusal(request, error.status_code, why, as_json=wants_json)
-
-
-__all__ = ["Area", "Message", "application", "areas", "told"]

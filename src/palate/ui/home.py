@@ -23,11 +23,21 @@ def routes() -> list[BaseRoute]:
 
 
 def show_home(site: Site, request: Request) -> Page:
-    """What the store holds, and which parts the site has."""
+    """What the store holds, and the parts of the site: what each is for, and where it stands."""
     person = me(request)
     facts: dict[str, Any] = {"person": person.name, "store": None}
     if person.owner:
         facts["store"] = {"name": site.store.name, "counts": counts(site.store)}
+    facts["areas"] = [
+        {
+            "place": area.place,
+            "title": area.title,
+            "purpose": area.purpose,
+            "stands": area.glance(site) if area.glance is not None and person.owner else None,
+        }
+        for area in request.app.state.nav
+        if person.owner or not area.owner
+    ]
     return Page("home.html.j2", facts)
 
 
