@@ -15,6 +15,7 @@ import pytest
 from palate.durable import (
     Damaged,
     commit_folder,
+    held,
     hold,
     turn,
     verify_folder,
@@ -265,6 +266,20 @@ def test_the_system_lets_go_when_a_holder_is_killed(tmp_path: Path) -> None:
     assert hold(path) is None
     holder.kill()
     holder.communicate(timeout=30)
+    handle = hold(path)
+    assert handle is not None
+    os.close(handle)
+
+
+def test_to_look_at_a_lock_takes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not held(path)
+    assert not path.exists()
+    handle = hold(path)
+    assert handle is not None
+    assert held(path)
+    os.close(handle)
+    assert not held(path)
     handle = hold(path)
     assert handle is not None
     os.close(handle)

@@ -102,8 +102,9 @@ ROOMS = {
         {"torch", "orjson", "prometheus_client"},
     ),
     "ui": Room(
-        FOUNDATION | DATA | {"client", "evaluate", "judge", "progress", "web"},
-        {"starlette", "uvicorn", "jinja2", "httpx", "pydantic", "orjson", "sqlalchemy", "numpy"},
+        FOUNDATION | DATA | {"client", "evaluate", "judge", "losses", "progress", "web"},
+        {"starlette", "uvicorn", "jinja2", "httpx", "pydantic", "orjson", "sqlalchemy", "numpy"}
+        | {"yaml"},
     ),
     "cli": Room(
         FOUNDATION

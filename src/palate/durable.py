@@ -183,6 +183,28 @@ def hold(path: Path) -> int | None:
     return handle
 
 
+def held(path: Path) -> bool:
+    """Whether somebody holds `path` (see `hold`); it is not made where it is not.
+
+    To find out it is shared for an instant, in which nobody else can take hold of it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except ImportError:  # Windows: as in `hold`
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def turn(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Inside, no other process is inside a turn of the same `path`.

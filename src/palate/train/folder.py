@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ _PACKAGES = (
 )
 # What an attempt leaves behind that failed before any data was frozen.
 _BEGINNINGS = {".lock", "config.yaml", "plan.json", "environment.json", "rejects.jsonl"}
+# Who only looks whether somebody trains shares the lock for an instant (`palate.durable.held`).
+_TRIES, _INSTANT = 5, 0.02
 # What may differ between a run and its continuation, beside all of `evaluate`.
 _WHERE = ("resume", "out", "name")
 _MAY_CHANGE_IN_TRAIN = (
@@ -192,12 +195,13 @@ def _git(*arguments: str) -> str:
 
 def _lock(folder: Path) -> int:
     """Hold the folder until the handle is closed; the system lets go when we die."""
-    handle = hold(folder / ".lock")
-    if handle is None:
-        raise ConfigError(
-            f"another process is training in {folder}: wait for it, or choose another name=NAME"
-        )
-    return handle
+    for _ in range(_TRIES):
+        if (handle := hold(folder / ".lock")) is not None:
+            return handle
+        time.sleep(_INSTANT)
+    raise ConfigError(
+        f"another process is training in {folder}: wait for it, or choose another name=NAME"
+    )
 
 
 def _move_aside(folder: Path) -> Path | None:

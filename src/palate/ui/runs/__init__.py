@@ -1,0 +1,1 @@
+"""Watching runs: what their folders say, live, and several laid over each other."""
