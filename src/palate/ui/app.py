@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from palate.ui import home
 from palate.ui.admission import STATIC, Admission, refuse_with_json
+from palate.ui.data import routes as data
 from palate.ui.pages import HERE, Place, Told, refusal
 from palate.ui.site import Site
 from palate.web.asgi import Receive, Send
@@ -38,7 +39,14 @@ class Area:
 
 def areas() -> list[Area]:
     """The areas, in the order of the navigation."""
-    return []
+    return [
+        Area(
+            "/data",
+            "Data",
+            "What the store holds, what became of it, and every conversation.",
+            data.routes(),
+        )
+    ]
 
 
 class _Files(StaticFiles):
