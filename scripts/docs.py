@@ -3,7 +3,8 @@
 - `docs/config.md` and `docs/config.schema.json` from `RunConfig`,
 - `docs/methods.md` from the registry of losses,
 - `docs/cli.md` from the command line's own help,
-- `src/palate/ui/runs/methods.json`, for the pages' form, which is made without torch.
+- `src/palate/ui/runs/methods.json`, for the pages' form, which is made without torch,
+- `docs/ui-api.md` from the routes of `palate ui`.
 
 With `--check` nothing is written; the exit code is 1 if a committed page differs.
 """
@@ -28,6 +29,8 @@ from palate.cli.methods import DATA, GROUPS, default_of, facts, group, range_of
 from palate.config import RunConfig
 from palate.losses.method import Method
 from palate.losses.registry import METHODS, find
+from palate.ui import home
+from palate.ui.app import areas, told
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FORM = "../src/palate/ui/runs/methods.json"
@@ -61,6 +64,17 @@ METHODS_DATA = """\
 
 | data | one example is | it comes from |
 |---|---|---|
+"""
+API_INTRO = """\
+Each page of [the site](ui.md) has a twin: the same facts as JSON under its path with `.json` behind
+it (the first page's is `/index.json`). A *page* is asked with GET; an *action* is a POST with a
+JSON object, and is answered with one; a *stream* sends server-sent events; a *file* is what a
+browser saves.
+
+A program sends `Authorization: Bearer TOKEN` with the token of the owner's link; an annotator's
+goes with `X-Palate-Name: NAME`. A browser has a session instead, and sends `X-CSRF-Token` with each
+change. An error is `{"error": "one line"}` with status 400 (what was asked for cannot be), 401, 403, 404, 408, 413 or
+422, which adds `"fields"`: what is wrong with each field of a form.
 """
 METHODS_SUMS = """\
 What does not fit is not converted in silence: rows that cannot be used are counted under their
@@ -114,6 +128,7 @@ def pages() -> dict[str, str]:
         "methods.md": methods_page(),
         "cli.md": cli_page(),
         FORM: json.dumps(form_facts(), indent=1, ensure_ascii=False) + "\n",
+        "ui-api.md": api_page(),
     }
 
 
@@ -459,6 +474,20 @@ def _yaml(value: object) -> str:
 
 def _shown(path: Path) -> str:
     return str(path.resolve().relative_to(DOCS.parent))
+
+
+# The site ---------------------------------------------------------------------------------
+
+
+def api_page() -> str:
+    """Every path of `palate ui`, with the words of the function that answers it."""
+    rows = [
+        f"| `{one.method} {one.path}` | {one.kind} | {'owner' if one.owner else 'everybody'} "
+        f"| {one.words.replace('|', '&#124;')} |"
+        for one in told([*home.routes(), *(route for area in areas() for route in area.routes)])
+    ]
+    head = ["| path | is | for | what it does |", "|---|---|---|---|"]
+    return "\n".join(["# The API of `palate ui`\n", GENERATED, API_INTRO, *head, *rows, ""])
 
 
 def main() -> int:

@@ -93,7 +93,7 @@ class Trip:
     def measure(self, name: str) -> None:
         """The gate's word on a round, beside the model that the first one began with."""
         run = self.runs / name
-        if not (run / "evaluation" / "report.json").is_file():
+        if not self.passes(run):  # the gate's settings may be others than last time
             words = ("eval", run, "--base", self.args.model, *self.args.settings)
             self.palate(*words, allowed=(0, 3))
         report = json.loads((run / "evaluation" / "report.json").read_text(encoding="utf-8"))
@@ -111,6 +111,11 @@ class Trip:
             "pairs": len(read_snapshot(run / "snapshot").train),
         }
         self.save()
+
+    def passes(self, run: Path) -> bool:
+        """Whether a round was measured, and let out."""
+        report = run / "evaluation" / "report.json"
+        return report.is_file() and json.loads(report.read_text())["gate"]["passed"] is True
 
     def export(self, name: str) -> Path:
         """The round's model in the form that is served, after its parity check."""
