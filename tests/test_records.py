@@ -1,8 +1,11 @@
-"""Which examples are of one conversation."""
+"""Which examples are of one conversation, and signals as JSON."""
 
 from __future__ import annotations
 
-from palate.records import Completion, Example, Message
+import json
+from dataclasses import replace
+
+from palate.records import Completion, Example, Message, Signal
 
 
 def turns(*said: str) -> tuple[Message, ...]:
@@ -35,3 +38,12 @@ def test_without_a_tag_the_opening_does() -> None:
     )
     longer = Example((*greeted.prompt, Message("assistant", "hi"), Message("user", "b")), ())
     assert greeted.conversation == longer.conversation != first.conversation
+
+
+def test_a_signal_comes_back_from_json_with_and_without_what_was_shown() -> None:
+    plain = Signal(("o:1",), "vote", 1, over=0, by="ann")
+    shown = replace(plain, shown=(1, 0))
+    assert plain.to_dict() == {"kind": "vote", "choice": 1, "over": 0, "by": "ann"}
+    assert shown.to_dict() == plain.to_dict() | {"shown": [1, 0]}
+    for signal in (plain, shown):
+        assert Signal.from_dict(json.loads(json.dumps(signal.to_dict())), ("o:1",)) == signal

@@ -147,7 +147,9 @@ class Signal:
       `strength` in (0, 1] where that is known; `choice` None says that both are bad;
     - ``tie``: `choice` is as good as `over`.
 
-    `by` is the person or the program that said it, as its system names them.
+    `by` is the person or the program that said it, as its system names them. `shown` are the
+    answers that a person had in view, in the order of the page, where that is known: both are bad
+    means these then, and not every answer of the interaction.
     """
 
     about: tuple[str, ...]
@@ -161,6 +163,7 @@ class Signal:
     strength: float | None = None
     by: str | None = None
     comment: str | None = None
+    shown: tuple[int, ...] = ()
     provenance: tuple[Provenance, ...] = ()
 
     @property
@@ -175,14 +178,16 @@ class Signal:
             for name in ("kind", "choice", "label", "score", "name", "over", "strength", "by")
         }
         out |= {"comment": self.comment, "edit": [m.to_dict() for m in self.edit]}
+        out["shown"] = list(self.shown)
         return {name: value for name, value in out.items() if value not in (None, [])}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], about: tuple[str, ...] = ()) -> Signal:
         """Inverse of `to_dict`; a mapping without `choice` means None."""
         edit = tuple(Message.from_dict(m) for m in raw.get("edit", ()))
-        rest = {name: value for name, value in raw.items() if name != "edit"}
-        return cls(about=about, edit=edit, **{"choice": None, **rest})
+        rest = {name: value for name, value in raw.items() if name not in {"edit", "shown"}}
+        shown = tuple(raw.get("shown", ()))
+        return cls(about=about, edit=edit, shown=shown, **{"choice": None, **rest})
 
 
 @dataclass(frozen=True, slots=True)

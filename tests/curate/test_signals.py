@@ -139,6 +139,23 @@ def test_a_vote_that_both_are_bad_is_never_a_pair() -> None:
     assert [c.label for c in found.completions] == [False, False]
 
 
+def test_both_bad_is_about_the_answers_that_were_shown() -> None:
+    bad = said("vote", "1", choice=None, by="ann", shown=(2, 0))
+    (found,) = settled(answered("a", "b", "c"), bad)
+    assert [c.label for c in found.completions] == [False, None, False]
+    # Another word on these two takes its place, one on others does not.
+    better = said("vote", "2", choice=2, over=0, by="ann", shown=(0, 2))
+    (pair,) = settled(answered("a", "b", "c"), bad, better)
+    assert (pair.verdict, [c.label for c in pair.completions]) == (
+        Verdict(2, 0, "vote"),
+        [None, None, None],
+    )
+    elsewhere = replace(better, choice=2, over=1, shown=(1, 2))
+    made, labelled = settled(answered("a", "b", "c"), bad, elsewhere)
+    assert made.verdict == Verdict(2, 1, "vote")
+    assert [c.label for c in labelled.completions] == [False, None, False]
+
+
 def test_the_verdict_of_the_row_is_a_vote_too() -> None:
     example = answered("a", "b", verdict=Verdict(0, 1, "arena"))
     (same,) = settled(example, said("vote", choice=0, over=1))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from tests.store.arrivals import chat
+from tests.store.arrivals import chat, signal
 
-from palate.store import migrations
+from palate.store import database, migrations
 from palate.store.database import Store, StoreError
+from palate.store.items import Item
+from palate.store.leasing import lease
 from palate.store.migrations import VERSION, migrate, version_of
-from palate.store.reading import counts
+from palate.store.reading import counts, find
 from palate.store.schema import METADATA
 
 TYPES = {"TEXT": sa.Text, "INTEGER": sa.Integer, "BIGINT": sa.BigInteger}
@@ -54,12 +56,38 @@ def test_a_store_of_an_older_version_keeps_its_rows(
         notes = connection.execute(sa.text("SELECT note FROM interaction")).scalars().all()
         assert notes == [None]
         names = connection.execute(sa.text("SELECT name FROM palate_version ORDER BY version"))
-        assert names.scalars().all() == ["interactions and events", "notes"]
+        assert names.scalars().all() == [
+            "interactions and events",
+            "leases of annotators",
+            "notes",
+        ]
     assert counts(store) == before
 
     monkeypatch.setattr(migrations, "VERSION", VERSION)
     with pytest.raises(StoreError, match=f"version {VERSION + 1} and this Palate knows {VERSION}"):
         Store.open(place)
+
+
+def test_a_store_of_the_first_version_gets_leases(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        old.setattr(database, "VERSION", 1)
+        old.setattr(database, "migrate", lambda connection: migrate(connection, 1))
+        with Store.open(place) as store:
+            assert not sa.inspect(store.engine).has_table("lease")
+            rows = [chat("a?", "yes", "no", ids=("x:1",)), signal("x:1", "thumb", label=True)]
+            store.add(rows, "log")
+            before = find(store, "x:1")
+    with Store.open(place) as store:
+        inspector = sa.inspect(store.engine)
+        assert inspector.has_table("lease")
+        assert "event_author" in {index["name"] for index in inspector.get_indexes("event")}
+        with store.reading() as connection:
+            assert version_of(connection) == 2
+        assert find(store, "x:1") == before
+        item = Item(before.id, (0, 1))
+        assert lease(store, "ann", [(item, 1)], 10) == item
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -7,7 +7,8 @@ The rules, where several people speak about one answer:
 - a score is the mean, over one name of scores;
 - an edit makes a pair, the edited answer over the original; the last edit of each person counts;
 - a vote makes a pair; of opposite votes on the same two answers the majority's counts, and as many
-  on each side make none (``contradictory``); a vote that both are bad is a thumb down for each;
+  on each side make none (``contradictory``); a vote that both are bad is a thumb down for each of
+  those that were shown;
 - a judge's vote counts where no person, and no file, ranks the same two answers.
 """
 
@@ -147,7 +148,9 @@ def _judged_answer(
 ) -> Completion:
     completion = example.completions[index]
     thumbs = Counter(s.label for s in signals if s.kind == "thumb" and s.choice == index)
-    thumbs[False] += sum(s.kind == "vote" and s.choice is None for s in signals)
+    thumbs[False] += sum(
+        s.kind == "vote" and s.choice is None and (not s.shown or index in s.shown) for s in signals
+    )
     label = None if thumbs[True] == thumbs[False] else thumbs[True] > thumbs[False]
     if label is None and thumbs[True]:
         detail = f"as many thumbs up as down ({thumbs[True]}) on the same answer"
@@ -196,8 +199,9 @@ def _last_words(signals: Sequence[Signal], count: int) -> list[Signal]:
     last: dict[object, Signal] = {}  # votes on the same two answers are about the same
     for number, signal in enumerate(signals):
         places: set[int | None] = {signal.choice}
-        if signal.kind in {"vote", "tie"}:  # that all are bad is about all of them
-            places = set(range(count)) if signal.choice is None else {signal.choice, signal.over}
+        if signal.kind in {"vote", "tie"}:  # that all are bad is about all that were shown
+            every = signal.shown or range(count)
+            places = set(every) if signal.choice is None else {signal.choice, signal.over}
         kind = "vote" if signal.kind == "tie" else signal.kind
         about = (signal.by, kind, signal.name, frozenset(places))
         key = (number,) if signal.by is None else about

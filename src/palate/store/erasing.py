@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from palate.store.adding import now
 from palate.store.database import Store
-from palate.store.schema import AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
+from palate.store.items import joined_of
+from palate.store.schema import AWAITED, EVENT, INTERACTION, LEASE, NAME, SIGHTING, SOURCE
 
 _PART = 500
 _TRACE = ":trace/"
@@ -48,6 +49,7 @@ def erase_user(store: Store, user: str) -> Erased:
         said = connection.execute(
             sa.update(EVENT).where(*mine).values(said=None, by_whom=None, erased=now())
         ).rowcount
+        connection.execute(sa.delete(LEASE).where(LEASE.c.annotator == user))
     store.settle()
     return Erased(
         erased.interactions,
@@ -98,6 +100,8 @@ def _keys(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[
 def _erase(store: Store, connection: sa.Connection, keys: Sequence[str]) -> Erased:
     when, events = now(), 0
     rows: set[tuple[str, int, str | None]] = set()
+    keys = sorted({*keys, *joined_of(connection, keys)})  # what was made of them, for a vote
+    _end_leases(connection, keys)
     for part in _parts(keys):
         rows |= _rows(connection, part)
         traces = _traces(connection, part)
@@ -119,6 +123,15 @@ def _erase(store: Store, connection: sa.Connection, keys: Sequence[str]) -> Eras
             )
             connection.execute(sa.delete(AWAITED).where(AWAITED.c.event.in_(some)))
     return Erased(tuple(keys), _hashes(rows), _places(rows), events)
+
+
+def _end_leases(connection: sa.Connection, keys: Collection[str]) -> None:
+    """Nobody has these at hand any more; a lease's item is named after its interactions."""
+    gone = set(keys)
+    listed = connection.execute(sa.select(LEASE.c.item).distinct()).scalars()
+    ended = [item for item in listed if gone & {*item.partition(".")[0].split("+")}]
+    for some in _parts(ended):
+        connection.execute(sa.delete(LEASE).where(LEASE.c.item.in_(some)))
 
 
 def _traces(connection: sa.Connection, part: Collection[str]) -> list[tuple[str, str]]:

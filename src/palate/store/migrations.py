@@ -40,7 +40,19 @@ CREATE TABLE snapshot (
 )
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("interactions and events", _FIRST),)
+# Most events of an import have no author, and need no place in the index.
+_LEASES = """
+CREATE TABLE lease (
+    item TEXT NOT NULL, annotator TEXT NOT NULL, taken TEXT NOT NULL, until TEXT NOT NULL,
+    PRIMARY KEY (item, annotator)
+){keyed};
+CREATE INDEX event_author ON event (by_whom, time) WHERE by_whom IS NOT NULL
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("interactions and events", _FIRST),
+    ("leases of annotators", _LEASES),
+)
 VERSION = len(MIGRATIONS)
 _SPELLING = {
     "sqlite": {"serial": "INTEGER PRIMARY KEY", "keyed": " WITHOUT ROWID"},

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from palate.records import Example, Provenance, Signal
 from palate.store.database import Store
 from palate.store.rows import example_of
-from palate.store.schema import AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
+from palate.store.schema import ASIDES, AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
 
 _BATCH = 5_000
 
@@ -175,7 +175,8 @@ def _joined(
         where = Provenance(sources[one.source], one.line, one.time, one.hash)
         sightings[one.interaction].append(where)
     signals: dict[str, list[Signal]] = defaultdict(list)
-    asked = _of(EVENT, EVENT.c.interaction, keys).where(EVENT.c.erased.is_(None))
+    heard = EVENT.c.erased.is_(None), EVENT.c.kind.not_in(ASIDES)
+    asked = _of(EVENT, EVENT.c.interaction, keys).where(*heard)
     for event in connection.execute(asked):
         where = Provenance(sources[event.source], event.line, event.time, event.hash)
         said = Signal.from_dict(orjson.loads(event.said))

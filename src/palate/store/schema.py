@@ -77,6 +77,21 @@ EVENT = sa.Table(
     sa.Column("hash", sa.Text),
     sa.Column("erased", sa.Text),
     sa.Index("event_interaction", "interaction"),
+    sa.Index("event_author", "by_whom", "time"),
+)
+
+ASIDES = ("skip", "flag")
+"""Kinds of events that say nothing of an answer: an annotator passed it over, or reported it."""
+
+# Who has which item at hand until when, so that no two people label the same one unasked. An item
+# is named as in `voting`, times are ISO 8601 in UTC.
+LEASE = sa.Table(
+    "lease",
+    METADATA,
+    sa.Column("item", sa.Text, primary_key=True),
+    sa.Column("annotator", sa.Text, primary_key=True),
+    sa.Column("taken", sa.Text, nullable=False),
+    sa.Column("until", sa.Text, nullable=False),
 )
 
 # The names by which a waiting event will find its interaction.
