@@ -10,6 +10,7 @@ from typing import Literal
 
 from palate.config import load_config
 from palate.ui.runs.form import Values, fill
+from palate.ui.runs.methods import methods
 from palate.ui.runs.states import is_free
 
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -31,28 +32,30 @@ class Base:
 
 def bases(runs: Path) -> Mapping[str, Base]:
     """All of them by key; only these can be begun from, so that no key is a path."""
-    kept = (runs / ".recipes").glob("*.yaml")
-    folders = runs.glob("*/config.yaml")
+    folders = sorted(path for path in runs.glob("*/config.yaml") if path.parent.name[0] != ".")
+    begun = {path.parent.name for path in folders}
+    kept = [path for path in sorted((runs / ".recipes").glob("*.yaml")) if path.stem not in begun]
     found = [
+        *(Base(f"run/{path.parent.name}", path.parent.name, "run", "", path) for path in folders),
+        *(Base(f"kept/{path.stem}", path.stem, "kept", "", path) for path in kept),
         *(
             Base(f"recipe/{path.stem}", path.stem, "recipe", _about(path), path)
             for path in shipped()
-        ),
-        *(Base(f"kept/{path.stem}", path.stem, "kept", "", path) for path in sorted(kept)),
-        *(
-            Base(f"run/{path.parent.name}", path.parent.name, "run", "", path)
-            for path in sorted(folders)
-            if not path.parent.name.startswith(".")
         ),
     ]
     return {base.key: base for base in found}
 
 
 def shipped() -> list[Path]:
-    """The recipes that come with the program: inside the package, or in a checkout."""
+    """The recipes that come with the program: inside the package, or in a checkout.
+
+    In the order of the methods; those that are called otherwise behind them.
+    """
+    order = {name: number for number, name in enumerate(methods())}
     for folder in (_PACKAGE / "_recipes", _PACKAGE.parents[1] / "recipes"):
         if (folder / "dpo.yaml").is_file():
-            return sorted(folder.glob("*.yaml"))
+            found = sorted(folder.glob("*.yaml"))
+            return sorted(found, key=lambda path: order.get(path.stem, len(order)))
     return []
 
 

@@ -38,6 +38,7 @@ SUGGESTED = {
     "targets": ("all-linear",),
 }
 _WIDE = 80
+_EXACT = 1e15
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -165,6 +166,8 @@ def _show(field: Field, value: object) -> Shown:
         return ""
     if isinstance(value, list | tuple):
         return "\n".join(str(one) for one in value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
     return str(value)
 
 

@@ -210,5 +210,5 @@ def _key(parts: list[str]) -> str:
 def _text(raw: Mapping[str, Any]) -> str:
     """A recipe with what differs from the defaults, in their order."""
     ordered = {key: raw[key] for key in RunConfig.model_fields if key in raw}
-    about = "# palate train: what is not listed keeps its default (docs/config.md).\n"
+    about = "# For palate train. What is not listed\n# keeps its default: docs/config.md.\n"
     return about + yaml.dump(ordered, Dumper=Dumper, sort_keys=False, allow_unicode=True)

@@ -99,5 +99,5 @@ def _field(field: Field, values: Values) -> dict[str, Any]:
         "label": field.label,
         "value": value["yaml"] if whole else value,
         "whole": whole,
-        "changed": value != field.default,
+        "changed": value != field.default and not field.required,
     }

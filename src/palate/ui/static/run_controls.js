@@ -23,6 +23,7 @@ function begin(place) {
     word.className = `chip ${run.look}`;
     error.textContent = run.error;
     error.hidden = !run.error;
+    part("mend").hidden = run.word !== "refused";
     toggle(button("stop"), run.stop);
     toggle(button("resume"), run.resume);
     toggle(button("insist"), run.insist && part("sure").hidden);

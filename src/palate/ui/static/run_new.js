@@ -5,9 +5,6 @@ const form = document.getElementById("run");
 const touched = new Set();
 let asked = 0;
 
-if (form) begin();
-document.getElementById("init")?.addEventListener("submit", lookAtData);
-
 function begin() {
   let timer;
   form.addEventListener("input", (event) => {
@@ -78,13 +75,13 @@ function needsRollout(name) {
 }
 
 function mark(field) {
-  if (field.dataset.default === undefined) return;
+  if (field.dataset.default === undefined || "required" in field.dataset) return;
   const one = control(field);
   const now = one.type === "checkbox" ? String(one.checked) : one.value;
   const differs = now !== field.dataset.default;
   field.classList.toggle("changed", differs);
   const back = field.querySelector(".reset");
-  if (back) back.hidden = !differs || field.querySelector(".label .soft") !== null;
+  if (back) back.hidden = !differs;
 }
 
 function count(one) {
@@ -211,3 +208,6 @@ async function lookAtData(event) {
     place.elements.data.focus();
   }
 }
+
+if (form) begin();
+document.getElementById("init")?.addEventListener("submit", lookAtData);
