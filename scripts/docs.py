@@ -73,8 +73,8 @@ browser saves.
 
 A program sends `Authorization: Bearer TOKEN` with the token of the owner's link; an annotator's
 goes with `X-Palate-Name: NAME`. A browser has a session instead, and sends `X-CSRF-Token` with each
-change. An error is `{"error": "one line"}` with status 400 (what was asked for cannot be), 401, 403,
-404, 408, 413 or 422, which adds `"fields"`: what is wrong with each field of a form.
+change. An error is `{"error": "one line"}` with status 400 (what was asked for cannot be), 401,
+403, 404, 408, 413 or 422, which adds `"fields"`: what is wrong with each field of a form.
 """
 METHODS_SUMS = """\
 What does not fit is not converted in silence: rows that cannot be used are counted under their
