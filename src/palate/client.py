@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -45,6 +45,29 @@ def read_body(
             raise httpx.ReadTimeout("too slow")
         parts.append(part)
     return b"".join(parts)
+
+
+async def read_events(response: httpx.Response, most: int) -> AsyncIterator[str]:
+    """The data of each server-sent event of a stream of at most `most` bytes.
+
+    Bytes that are no UTF-8 become U+FFFD, and a character whose bytes come in two pieces is whole.
+    Comments and names of events are left out. Raises `TooLarge`.
+    """
+    data: list[str] = []
+    rest, size = b"", 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > most:
+            raise TooLarge(f"a reply of more than {most // 1_000_000} MB")
+        *lines, rest = (rest + part).split(b"\n")
+        for line in (one.rstrip(b"\r") for one in lines):
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
+            elif not line and data:
+                yield "\n".join(data)
+                data = []
+    if data:
+        yield "\n".join(data)  # some servers end without the empty line
 
 
 def refusal(status: int, raw: bytes, key: str | None) -> str:

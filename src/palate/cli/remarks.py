@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from palate.records import Arrival, Completion, Example, Message, Signal
+from palate.records import Completion, Example, Message, Signal
 
 if TYPE_CHECKING:
     from palate.store.database import Store
@@ -30,39 +29,34 @@ class Remarks:
         self, prompt: Sequence[Message], answer: str, *, up: bool, comment: str | None = None
     ) -> None:
         """The answer was good, or it was bad."""
-        known = self._told(prompt, (Completion((Message("assistant", answer),), self.model),))
-        self._add(Signal((known,), "thumb", label=up, comment=comment))
+        told = (Completion((Message("assistant", answer),), self.model),)
+        self._keep(prompt, told, Signal((), "thumb", label=up, comment=comment))
 
     def edit(self, prompt: Sequence[Message], answer: str, better: str) -> None:
         """The answer as it should have been."""
-        known = self._told(prompt, (Completion((Message("assistant", answer),), self.model),))
-        self._add(Signal((known,), "edit", edit=(Message("assistant", better),)))
+        told = (Completion((Message("assistant", answer),), self.model),)
+        self._keep(prompt, told, Signal((), "edit", edit=(Message("assistant", better),)))
 
     def vote(
         self, prompt: Sequence[Message], answers: Sequence[tuple[str, str]], better: int
     ) -> None:
         """Of two answers, (model, text) each, one is better."""
         told = tuple(Completion((Message("assistant", t),), m) for m, t in answers)
-        known = self._told(prompt, told)
-        self._add(Signal((known,), "vote", choice=better, over=1 - better))
+        self._keep(prompt, told, Signal((), "vote", choice=better, over=1 - better))
 
     def close(self) -> None:
         """Let go of the store."""
         if self._store is not None:
             self._store.close()
 
-    def _told(self, prompt: Sequence[Message], answers: tuple[Completion, ...]) -> str:
-        """The id of the interaction, which is in the store when this returns."""
+    def _keep(
+        self, prompt: Sequence[Message], answers: tuple[Completion, ...], signal: Signal
+    ) -> None:
+        from palate.store.remarks import keep
+
         example = Example(tuple(prompt), answers)
         said = (example.prompt_key, *(answer.content_key for answer in answers))
-        if said not in self._ids:
-            name = f"palate:chat-{secrets.token_hex(12)}"
-            self._open().add([Arrival(example, (name,))], SOURCE)
-            self._ids[said] = name
-        return self._ids[said]
-
-    def _add(self, signal: Signal) -> None:
-        self._open().add([Arrival(signal)], SOURCE)
+        self._ids[said] = keep(self._open(), SOURCE, example, signal, self._ids.get(said))
 
     def _open(self) -> Store:
         if self._store is None:

@@ -9,6 +9,22 @@ import typer
 
 from palate.cli.guard import DEFAULT, Debug, Json, Store, guarded
 
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Run folders, or models as in a recipe; several at once."),
+]
+Bases = Annotated[
+    list[str] | None,
+    typer.Option(help="Serve also what this run began from, as RUN-base; several times."),
+]
+Attached = Annotated[
+    bool,
+    typer.Option(
+        "--attached",
+        help="For programs: tell in JSON on stdout when ready, and end when stdin ends.",
+    ),
+]
+
 
 def capture(
     overrides: Annotated[
@@ -34,10 +50,9 @@ def capture(
 
 
 def serve(  # noqa: PLR0913 - each is a limit or a place that operators set
-    models: Annotated[
-        list[str], typer.Argument(help="Run folders, or models as in a recipe; several at once.")
-    ],
+    models: Models = None,
     *,
+    base: Bases = None,
     host: Annotated[
         str, typer.Option(help="Address; any but loopback needs --api-key-env.")
     ] = "127.0.0.1",
@@ -62,6 +77,7 @@ def serve(  # noqa: PLR0913 - each is a limit or a place that operators set
     spill: Annotated[
         str | None, typer.Option(help="Folder of what waits for the store; default: beside it.")
     ] = None,
+    attached: Attached = False,
     print_vllm: Annotated[
         bool, typer.Option("--print-vllm", help="Print vLLM's command for the same models.")
     ] = False,
@@ -83,7 +99,8 @@ def serve(  # noqa: PLR0913 - each is a limit or a place that operators set
         "db": None if no_store else db,
         "spill": spill,
     }
-    guarded(lambda: run_serve(models, flags, print_vllm=print_vllm), debug)
+    asked = {"bases": base or [], "attached": attached, "print_vllm": print_vllm}
+    guarded(lambda: run_serve(models or [], flags, **asked), debug)  # type: ignore[arg-type]
 
 
 def ui(  # noqa: PLR0913 - each is a place or a limit that owners set

@@ -17,15 +17,26 @@ from palate.progress import reporter_for
 
 if TYPE_CHECKING:
     from palate.serve.settings import Entry, Settings
+    from palate.web.listening import Say
 
 _ADAPTER = "adapter_model.safetensors"
 
 
-def run_serve(models: Sequence[str], flags: dict[str, object], *, print_vllm: bool) -> None:
+def run_serve(
+    models: Sequence[str],
+    flags: dict[str, object],
+    *,
+    bases: Sequence[str] = (),
+    attached: bool = False,
+    print_vllm: bool = False,
+) -> None:
     """Serve the models until told to end, or print the command for vLLM.
 
-    `flags` are fields of `Settings`, but for `api_key_env`. Raises `ConfigError`.
+    `flags` are fields of `Settings`, but for `api_key_env`. `bases` are runs of which the model
+    that they began from is served too. Raises `ConfigError`.
     """
+    if not models and (print_vllm or not bases):
+        raise ConfigError("say what to serve: a run's folder, or a model as in a recipe")
     if print_vllm:
         typer.echo(vllm_command(models))
         return
@@ -38,8 +49,11 @@ def run_serve(models: Sequence[str], flags: dict[str, object], *, print_vllm: bo
     key = _key(str(name)) if name is not None else None
     settings = Settings(api_key=key, **flags)  # type: ignore[arg-type]  # typer checked them
     _refuse_open_door(settings)
-    entries = [entry_of(model) for model in models]
+    entries = [*map(entry_of, models), *map(base_of, bases)]
     note = reporter_for().note
+    if attached:
+        _serve_attached(entries, settings, note)
+        return
     note(f"for production, vLLM serves the same: palate serve {shlex.join(models)} --print-vllm")
     serve(entries, settings, note)
 
@@ -69,6 +83,29 @@ def entry_of(model: str) -> Entry:
     plan = read_plan(folder)
     base = plan.base_sha256 if plan is not None else None
     return Entry(name, config.model.path, config.data.template, trust, adapter, base)
+
+
+def base_of(run: str) -> Entry:
+    """What the model that a run began from is served as: under the run's template."""
+    from palate.serve.settings import Entry
+
+    config = run_config(run_folder(run))
+    trust = config.model.trust_remote_code
+    return Entry(f"{Path(run).resolve().name}-base", config.model.path, config.data.template, trust)
+
+
+def _serve_attached(entries: Sequence[Entry], settings: Settings, note: Say) -> None:
+    """Serve for the program that started this one: it reads one line, and holds the other end."""
+    import json
+    import sys
+
+    from palate.serve.server import serve
+
+    def tell(url: str, names: list[str]) -> None:
+        sys.stdout.write(json.dumps({"url": f"{url}/v1", "models": names}) + "\n")
+        sys.stdout.flush()
+
+    serve(entries, settings, note, tell=tell, holder=sys.stdin.fileno())
 
 
 def vllm_command(models: Sequence[str]) -> str:

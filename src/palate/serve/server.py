@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,21 +37,42 @@ _LOOK = 0.05  # seconds between looks at whether everything has ended
 _GRACE = 5  # seconds for connections to close once their answers have ended
 
 
-def serve(entries: Sequence[Entry], settings: Settings, say: Say) -> None:
+Tell = Callable[[str, list[str]], None]
+"""Is told the server's URL and the models' names, once it answers."""
+
+
+def serve(
+    entries: Sequence[Entry],
+    settings: Settings,
+    say: Say,
+    *,
+    tell: Tell | None = None,
+    holder: int | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM, and then until the answers under way have ended.
 
     The socket is open while the models load: health says so, and requests are told to come
-    again. Raises `ValueError` for models that cannot be served, `ConfigError` for the rest.
+    again. The end of `holder`, a file descriptor that another program keeps open, ends the
+    server too. Raises `ValueError` for models that cannot be served, `ConfigError` for the rest.
     """
+    running = Running(entries, settings, patient(say, "palate serve"), tell, holder)
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(Running(entries, settings, patient(say, "palate serve")).run())
+        runner.run(running.run())
 
 
 class Running:
     """One server; made inside or outside the event loop, run inside it once."""
 
-    def __init__(self, entries: Sequence[Entry], settings: Settings, say: Say) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        settings: Settings,
+        say: Say,
+        tell: Tell | None = None,
+        holder: int | None = None,
+    ) -> None:
         self._entries, self._settings, self._say = entries, settings, say
+        self._tell, self._holder = tell, holder
         self.metrics = Metrics()
         self.app = App(
             self.metrics,
@@ -73,6 +96,8 @@ class Running:
         for number in SIGNALS:
             with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; a thread
                 loop.add_signal_handler(number, self.ask)
+        if self._holder is not None:
+            _when_it_ends(self._holder, loop, self.ask)
         listening.listen(BACKLOG)
         self.url = place_of(listening)
         serving = asyncio.create_task(self._server.serve([listening]))
@@ -139,6 +164,8 @@ class Running:
         gc.freeze()
         self.app.state = "ready"
         self._say(f"{self.url}/v1 serves {', '.join(self.app.models)}")
+        if self._tell is not None:
+            self._tell(self.url, list(self.app.models))
 
     def _watch(self, scheduler: Scheduler) -> None:
         watch = self.metrics.watch
@@ -169,3 +196,15 @@ def _teller(loop: asyncio.AbstractEventLoop) -> Callable[[list[Told]], None]:
             loop.call_soon_threadsafe(deliver, told)
 
     return tell
+
+
+def _when_it_ends(holder: int, loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None:
+    """Ask in the loop once nothing more can be read, as when the program that held it is gone."""
+
+    def wait() -> None:
+        while os.read(holder, 1024):  # not through sys.stdin: at the exit its lock would be held
+            pass
+        with suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(ask)
+
+    threading.Thread(target=wait, name="holder", daemon=True).start()

@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from palate.ui import home
 from palate.ui.admission import STATIC, Admission, refuse_with_json
+from palate.ui.arena import routes as arena
 from palate.ui.data import routes as data
 from palate.ui.pages import HERE, Place, Told, refusal
 from palate.ui.site import Site
@@ -41,11 +42,19 @@ def areas() -> list[Area]:
     """The areas, in the order of the navigation."""
     return [
         Area(
+            "/arena",
+            "Arena",
+            "Two models answer side by side, and you say which did better.",
+            arena.routes(),
+            owner=False,
+            glance=arena.glance,
+        ),
+        Area(
             "/data",
             "Data",
             "What the store holds, what became of it, and every conversation.",
             data.routes(),
-        )
+        ),
     ]
 
 
