@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.model.load import load, to_compute
+from palate.model.frozen import open_frozen
 from palate.model.many_adapters import ManyAdapters
-from palate.model.place import pick_device, pick_precision
 from palate.model.policy import Policy
 from palate.tokens.render import Renderer
 
@@ -32,17 +31,7 @@ def open_adapted(
 
     `check` is shown the model as it was loaded, in fp32.
     """
-    from palate.machine import tune_allocator
-
-    tune_allocator()  # before the first large tensor
-    device = pick_device("auto")
-    precision = pick_precision("auto", device)
-    loaded = load(place, trust_remote_code=trust_remote_code, device=device)
-    check(loaded.model)
-    loaded.model.requires_grad_(False)
-    to_compute(loaded.model, precision)
-    beside = ManyAdapters(loaded.model, adapters) if adapters else None
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
+    opened = open_frozen(place, trust_remote_code=trust_remote_code, adapters=adapters, check=check)
+    loaded = opened.loaded
     renderer = Renderer(loaded.tokenizer, template=template, end_ids=loaded.end_ids)
-    return policy, renderer, beside
+    return opened.policy, renderer, opened.beside

@@ -55,20 +55,10 @@ def content_of(path: str) -> str:
 
 def hold_language_model(path: str, device: str) -> Held:
     """Load a causal language model to be asked; raises `ValueError` with the cure."""
-    from palate.model.load import load, to_compute
-    from palate.model.place import pick_device, pick_precision
-    from palate.model.policy import Policy
-    from palate.model.probe import probe
+    from palate.model.frozen import open_frozen
 
-    where = pick_device(device, "device")
-    loaded = load(place_of(path), device=where)
-    loaded.model.requires_grad_(False)
-    precision = pick_precision("auto", where)
-    to_compute(loaded.model, precision)
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
-    policy.layout = probe(policy).layout
-    return _held(policy, loaded.tokenizer, loaded.end_ids)
+    opened = open_frozen(place_of(path), device, probed=True)
+    return _held(opened.policy, opened.loaded.tokenizer, opened.loaded.end_ids)
 
 
 def hold_reward_model(path: str, device: str) -> Held:

@@ -11,11 +11,10 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from palate.judge.holding import content_of
-from palate.machine import threads, tune_allocator
-from palate.model.load import load, load_config_only, resolve, to_compute
-from palate.model.place import pick_device, pick_precision
+from palate.machine import threads
+from palate.model.frozen import open_frozen
+from palate.model.load import load_config_only, resolve
 from palate.model.policy import Policy
-from palate.model.probe import probe
 from palate.tokens.render import Renderer
 
 BUDGET = 4096
@@ -63,27 +62,29 @@ def check_place(candidate: Candidate) -> None:
 
 def open_candidate(candidate: Candidate, device: str, max_length: int) -> Opened:
     """Load it on `device` ("auto" chooses); raises `ValueError` with the cure."""
-    tune_allocator()  # before the first large tensor
     torch.set_num_threads(threads())
-    where = pick_device(device)
-    precision = pick_precision("auto", where)
-    loaded = load(candidate.place, trust_remote_code=candidate.trust_remote_code, device=where)
-    loaded.model.requires_grad_(False)
-    if not all(bool(torch.isfinite(p).all()) for p in loaded.model.parameters()):
-        raise ValueError(
-            f"{candidate.name} has weights that are not numbers: its training diverged (lower "
-            "optim.lr and train anew)"
-        )
-    parameters = sum(p.numel() for p in loaded.model.parameters())
-    to_compute(loaded.model, precision)
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
-    policy.layout = probe(policy).layout
-    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def check(model: Any) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+            raise ValueError(
+                f"{candidate.name} has weights that are not numbers: its training diverged (lower "
+                "optim.lr and train anew)"
+            )
+
+    opened = open_frozen(
+        candidate.place,
+        device,
+        trust_remote_code=candidate.trust_remote_code,
+        check=check,
+        probed=True,
+    )
+    model, tokenizer = opened.loaded.model, opened.loaded.tokenizer
+    parameters = sum(p.numel() for p in model.parameters())
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     renderer = Renderer(
-        loaded.tokenizer,
+        tokenizer,
         template=candidate.template,
         max_length=min(max_length, positions or max_length),
-        end_ids=loaded.end_ids,
+        end_ids=opened.loaded.end_ids,
     )
-    return Opened(policy, renderer, where, precision, parameters)
+    return Opened(opened.policy, renderer, opened.device, opened.precision, parameters)
