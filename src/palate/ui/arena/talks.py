@@ -64,7 +64,7 @@ class Duel:
 
     def to_dict(self) -> dict[str, Any]:
         """What the page shows; the names only once there is a vote."""
-        halves = {
+        halves: dict[str, Any] = {
             side: {
                 "text": half.text,
                 "finish": half.finish,
