@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         trip.ask_heldout(client, model)
         trip.ask_customers(client, model)
     trip.check_store()
-    trip.train("round-2", str(trip.runs / "round-1" / "model"))
+    trip.train("round-2", str(trip.runs / "round-1" / "model"), trip.args.second)
     trip.measure("round-2")
     return trip.end(trip.verdict())
 
@@ -74,7 +74,7 @@ class Trip:
         """The product's log into the store; twice adds nothing."""
         self.palate("import", self.args.traffic, "--db", self.db)
 
-    def train(self, name: str, model: str) -> None:
+    def train(self, name: str, model: str, more: Sequence[str] = ()) -> None:
         """A round of training on what the store holds by now."""
         if (self.runs / name / "results.json").is_file():
             return
@@ -88,6 +88,7 @@ class Trip:
             f"evaluate.rule={self.args.rule}",
             "resume=auto",
             *self.args.settings,
+            *more,
         )
 
     def measure(self, name: str) -> None:
@@ -103,6 +104,7 @@ class Trip:
             "failed": [check["name"] for check in report["gate"]["checks"] if not check["passed"]],
             "rule": answers["after"]["share"],
             "rule_interval": answers["after"]["interval"],
+            "rule_failed": answers["after"]["failed"],
             "base_rule": answers["before"]["share"],
             "win_rate": report["wins"]["rate"],
             "win_rate_interval": report["wins"]["interval"],
@@ -247,8 +249,24 @@ class Trip:
         elif high < first["rule"]:
             word = "worse"
         if second["passed"]:
-            return f"{said}: {word}, and the gate lets it out"
-        return f"{said}: {word}, and the gate keeps it in ({', '.join(second['failed'])})"
+            return f"{said}: {word}{self.why(word)}, and the gate lets it out"
+        kept_in = f"the gate keeps it in ({', '.join(second['failed'])})"
+        return f"{said}: {word}{self.why(word)}, and {kept_in}"
+
+    def why(self, word: str) -> str:
+        """Of a second round that is not better: the part of the rules that it fails more often."""
+        before, after = (self.found[name]["rule_failed"] for name in ("round-1", "round-2"))
+        risen = {part: share - before.get(part, 0.0) for part, share in after.items()}
+        part = max(risen, key=lambda name: risen[name], default="")
+        if word == "better" or not part or risen[part] <= 0:
+            return ""
+        words = (
+            f"{self.found['round-1']['words']:.0f} to {self.found['round-2']['words']:.0f} words"
+        )
+        return (
+            f" ({part} fails in {before.get(part, 0.0):.0%} and then in {after[part]:.0%}; the mean "
+            f"answer went from {words})"
+        )
 
     def palate(self, *words: object, allowed: Sequence[int] = (0,)) -> None:
         """One command of the program; its output is shown."""
@@ -301,6 +319,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--answers", type=int, default=4, help="answers to each of them")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument(
+        "--second",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the second round alone; repeatable",
+    )
     parser.add_argument("settings", nargs="*", help="more settings of the recipe, as key=value")
     return parser
 

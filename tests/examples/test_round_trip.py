@@ -48,6 +48,29 @@ gate: {perplexity_rise: null, instructions_drop: null, overrefusal_rise: null}
 """
 
 
+def test_a_second_round_that_is_worse_says_what_it_fails(tmp_path: Path) -> None:
+    """18 of 100 answers failed by length, and then 42; copying went down: length is named."""
+    script = load_script()
+    args = script._arguments().parse_args(["--out", str(tmp_path)])
+    trip = script.Trip(args)
+    first = {"rule": 0.58, "words": 36.2, "rule_failed": {"length": 0.18, "copied": 0.1}}
+    second = {
+        "rule": 0.45,
+        "rule_interval": [0.34, 0.57],
+        "words": 16.3,
+        "rule_failed": {"length": 0.42, "copied": 0.01},
+        "passed": False,
+        "failed": ["length_change"],
+    }
+    trip.found = {"round-1": first, "round-2": second}
+    said = trip.verdict()
+    assert "worse (length fails in 18% and then in 42%" in said
+    assert "from 36 to 16 words" in said
+    assert "keeps it in (length_change)" in said
+    second.update(rule=0.7, rule_interval=[0.6, 0.8], passed=True)
+    assert "better, and the gate lets it out" in trip.verdict()
+
+
 @pytest.mark.slow
 def test_from_traffic_to_a_second_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openai")
