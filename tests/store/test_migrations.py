@@ -59,6 +59,7 @@ def test_a_store_of_an_older_version_keeps_its_rows(
         assert names.scalars().all() == [
             "interactions and events",
             "leases of annotators",
+            "indexes of the pages",
             "notes",
         ]
     assert counts(store) == before
@@ -84,10 +85,30 @@ def test_a_store_of_the_first_version_gets_leases(
         assert inspector.has_table("lease")
         assert "event_author" in {index["name"] for index in inspector.get_indexes("event")}
         with store.reading() as connection:
-            assert version_of(connection) == 2
+            assert version_of(connection) == VERSION
         assert find(store, "x:1") == before
         item = Item(before.id, (0, 1))
         assert lease(store, "ann", [(item, 1)], 10) == item
+
+
+def test_a_store_of_the_second_version_gets_the_indexes_of_the_pages(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        old.setattr(database, "VERSION", 2)
+        old.setattr(database, "migrate", lambda connection: migrate(connection, 2))
+        with Store.open(place) as store:
+            store.add([chat("a?", "yes", ids=("x:1",), label=True)], "log")
+            before = counts(store)
+            known = {index["name"] for index in sa.inspect(store.engine).get_indexes("interaction")}
+            assert "interaction_recent" not in known
+    with Store.open(place) as store:
+        known = {index["name"] for index in sa.inspect(store.engine).get_indexes("interaction")}
+        assert "interaction_recent" in known
+        assert "event_kind" in {
+            one["name"] for one in sa.inspect(store.engine).get_indexes("event")
+        }
+        assert counts(store) == before
 
 
 def test_a_migration_that_fails_changes_nothing(

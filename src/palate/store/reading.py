@@ -149,15 +149,15 @@ def counts(store: Store) -> dict[str, int]:
     """Interactions, those erased, and events by kind, those that wait for their answer apart."""
     with store.reading() as connection:
         total = connection.execute(sa.select(sa.func.count()).select_from(INTERACTION)).scalar_one()
-        gone = connection.execute(
-            sa.select(sa.func.count()).where(INTERACTION.c.erased.is_not(None))
+        alive = connection.execute(
+            sa.select(sa.func.count()).where(INTERACTION.c.erased.is_(None))
         ).scalar_one()
         kinds = connection.execute(
             sa.select(EVENT.c.kind, EVENT.c.interaction.is_(None), sa.func.count())
             .where(EVENT.c.erased.is_(None))
             .group_by(EVENT.c.kind, EVENT.c.interaction.is_(None))
         ).all()
-    found = {"interactions": total - gone, "erased": gone}
+    found = {"interactions": alive, "erased": total - alive}
     for kind, waits, number in sorted(kinds):
         name = "waiting" if waits else kind
         found[name] = found.get(name, 0) + number

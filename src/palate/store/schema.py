@@ -40,6 +40,7 @@ INTERACTION = sa.Table(
     sa.Column("erased", sa.Text),
     sa.Index("interaction_content", "content"),
     sa.Index("interaction_user", "user_id"),
+    sa.Index("interaction_recent", "time", "id", "source"),
 )
 
 # What an interaction is called elsewhere, as NAMESPACE:ID.
@@ -77,6 +78,7 @@ EVENT = sa.Table(
     sa.Column("hash", sa.Text),
     sa.Column("erased", sa.Text),
     sa.Index("event_interaction", "interaction"),
+    sa.Index("event_kind", "kind", "interaction"),
     sa.Index("event_author", "by_whom", "time"),
 )
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import orjson
 
-KINDS = ("thumb", "score", "edit", "again", "vote", "tie")
+from palate.store.schema import ASIDES
+
+KINDS = ("thumb", "score", "edit", "again", "vote", "tie", *ASIDES)
 THUMBS = ("up", "down")
 STATES = ("pair", "judged", "unjudged")
 _LONGEST = 500  # characters of a value

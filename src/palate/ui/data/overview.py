@@ -18,14 +18,26 @@ _LISTED = 200  # rejects of a page
 _SPANS = (("day", 10), ("month", 7), ("year", 4))  # characters of an ISO time
 
 
-def overview(store: Store) -> dict[str, Any]:
-    """Counts, sources with their rejects, and interactions over time; JSON-ready."""
-    return {
-        "name": store.name,
-        "counts": counts(store),
-        "over_time": over_time(store),
-        "sources": [_told(one, *_of(store)) for one in sources(store)],
-    }
+class Overview:
+    """Counts, sources with their rejects, and interactions over time.
+
+    What takes longer than counting is kept until a count, or a source, is another.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: tuple[Any, dict[str, Any]] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """All of it; JSON-ready."""
+        known, listed = counts(self._store), sources(self._store)
+        kept = self._kept
+        if kept is None or kept[0] != (known, listed):
+            held, rejects = _of(self._store)
+            told = [_told(one, held, rejects) for one in listed]
+            kept = (known, listed), {"over_time": over_time(self._store), "sources": told}
+            self._kept = kept
+        return {"name": self._store.name, "counts": known, **kept[1]}
 
 
 def over_time(store: Store) -> dict[str, Any]:

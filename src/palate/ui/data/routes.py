@@ -44,7 +44,7 @@ def routes() -> list[BaseRoute]:
 def show_data(site: Site, _request: Request) -> Page:
     """What the store holds, its sources, interactions over time, the funnel of each snapshot."""
     known = snapshots.held(site.store, site.runs)
-    facts = overview.overview(site.store)
+    facts = site.area("data", lambda s: overview.Overview(s.store)).facts()
     facts["snapshots"] = [snapshots.funnel(one) for one in known[:_FUNNELS]]
     facts["more_snapshots"] = max(0, len(known) - _FUNNELS)
     return Page("data.html.j2", facts)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from palate.records import JUDGE
 from palate.store.database import Store
-from palate.store.schema import EVENT, INTERACTION
+from palate.store.schema import ASIDES, EVENT, INTERACTION
 from palate.ui.data.asked import Asked, cursor_of, holds
 
 _FIRST, _MOST = 256, 4_096  # rows of a stretch: it doubles until it is as long as that
@@ -166,7 +166,7 @@ def _conditions(asked: Asked, is_sqlite: bool) -> list[Any]:
 
 def _event(kind: str | None, *more: Any) -> Any:
     same = EVENT.c.interaction == INTERACTION.c.id
-    kinds = [EVENT.c.kind == kind] if kind else []
+    kinds = [EVENT.c.kind == kind] if kind else [EVENT.c.kind.not_in(ASIDES)]
     return sa.exists().where(same, EVENT.c.erased.is_(None), *kinds, *more)
 
 
