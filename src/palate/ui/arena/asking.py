@@ -79,8 +79,8 @@ def whole(text: str) -> str:
 async def ask(endpoint: Endpoint, messages: Sequence[Message], manner: Manner, tell: Tell) -> None:
     """Ask once and tell each piece as it comes; the last piece says how the answer ended.
 
-    Nothing is raised but the caller's own cancellation, which ends the request. The key stands
-    in no piece.
+    Nothing is raised but the caller's own cancellation, which ends the request. No piece has the
+    key, nor the server's address, which would tell who is asked.
     """
     try:
         async with asyncio.timeout(manner.seconds):
@@ -89,8 +89,8 @@ async def ask(endpoint: Endpoint, messages: Sequence[Message], manner: Manner, t
         last = _error(f"the answer took more than {manner.seconds:g} s")
     except httpx.TimeoutException:
         last = _error("the server does not answer")
-    except httpx.ConnectError as error:
-        last = _error(f"no connection to {endpoint.url} ({error})")
+    except httpx.ConnectError:
+        last = _error("the server cannot be reached")
     except (TooLarge, ValueError) as error:
         last = _error(str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -125,7 +125,7 @@ async def _exchange(
     ):
         if response.status_code != 200:
             why = refusal(response.status_code, await _some(response), endpoint.key)
-            return _error(f"{endpoint.url} says {why}")
+            return _error(f"the server says {why}")
         return await _read(response, tell)
 
 

@@ -1,5 +1,5 @@
 // A duel: what is asked goes out, two answers stream in, a vote goes back.
-import { el, get, isTyping, live, post, say } from "./site.js";
+import { el, get, isTyping, live, post } from "./site.js";
 
 const SIDES = ["left", "right"];
 const LETTER = { left: "A", right: "B" };
@@ -41,8 +41,8 @@ function ended(side, finish, why) {
   }[finish];
   part(side, "end").textContent = words;
   part(side, "end").hidden = !words;
+  part(side, "end").classList.toggle("problem", finish === "error");
   at(side).classList.remove("waiting");
-  if (words) say(`${LETTER[side]}: ${words}`, finish === "error");
 }
 
 function drawDuel() {
@@ -118,7 +118,9 @@ function finish(whole) {
   talk.duel = whole;
   drawDuel();
   if (whole.votable) {
-    state("Both have ended: which one is better?");
+    const cut = SIDES.filter((side) => whole[side].finish === "length").map((side) => LETTER[side]);
+    const said = cut.length ? ` (${cut.join(" and ")} cut off)` : "";
+    state(`Both have ended${said}: which one is better?`);
     at("duel").focus({ preventScroll: true });
   } else {
     state("There are no two whole answers, so there is nothing to vote on: ask again.", true);
