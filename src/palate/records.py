@@ -131,6 +131,9 @@ SignalKind = Literal["thumb", "score", "edit", "again", "vote", "tie"]
 JUDGE = "judge/"
 """How `Signal.by`, and `Verdict.by`, begin where no person speaks but a judge of ours."""
 
+ADJUDICATED = "adjudicated"
+"""`Signal.name` of a vote, tie or thumb that settles what others said of the same answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:

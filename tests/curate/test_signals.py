@@ -10,6 +10,7 @@ import pytest
 from palate.curate.signals import Judged, join, own_signals, settle
 from palate.ingest import IngestError
 from palate.records import (
+    ADJUDICATED,
     Arrival,
     Completion,
     Example,
@@ -276,3 +277,38 @@ def test_a_tie_takes_back_what_the_same_judge_said_before() -> None:
     assert taken.verdict is None
     (back,) = settled(example, tie, replace(vote, provenance=(Provenance("f", 1, "2026-01-03"),)))
     assert back.verdict is not None
+
+
+def test_what_was_settled_counts_instead_of_the_votes() -> None:
+    votes = [
+        said("vote", choice=0, over=1, by="ann"),
+        said("vote", choice=0, over=1, by="bob"),
+        said("vote", choice=1, over=0, by="eve"),
+    ]
+    (before,) = settled(answered("a", "b"), *votes)
+    assert before.verdict == Verdict(0, 1, "vote")
+    last = said("vote", choice=1, over=0, by="ann", name=ADJUDICATED)
+    (found,) = settled(answered("a", "b"), *votes, last)
+    assert found.verdict == Verdict(1, 0, ADJUDICATED)
+    # Two against one, and the file's own verdict, weigh nothing then; a tie makes no pair.
+    tie = said("tie", choice=0, over=1, by="ann", name=ADJUDICATED)
+    (plain,) = settled(answered("a", "b", verdict=Verdict(0, 1, "arena")), *votes, tie)
+    assert plain.verdict is None
+    # Votes on other answers, and thumbs, stay.
+    other = said("vote", choice=2, over=0, by="ann")
+    up = said("thumb", label=True, by="ann")
+    made = settled(answered("a", "b", "c"), *votes, other, up, last)
+    assert {one.verdict for one in made} >= {Verdict(1, 0, ADJUDICATED), Verdict(2, 0, "vote")}
+    assert made[0].completions[0].label is True
+
+
+def test_both_bad_settles_the_two() -> None:
+    votes = [said("vote", choice=0, over=1, by="ann"), said("vote", choice=1, over=0, by="bob")]
+    bad = said("vote", choice=None, by="ann", name=ADJUDICATED)
+    (found,) = settled(answered("a", "b"), *votes, bad)
+    assert (found.verdict, [c.label for c in found.completions]) == (None, [False, False])
+
+
+def test_a_thumb_is_settled_by_a_thumb() -> None:
+    thumbs = [said("thumb", label=True, by="ann"), said("thumb", label=False, by="bob")]
+    assert labels(*thumbs, said("thumb", label=False, by="ann", name=ADJUDICATED)) == [False]

@@ -9,7 +9,8 @@ The rules, where several people speak about one answer:
 - a vote makes a pair; of opposite votes on the same two answers the majority's counts, and as many
   on each side make none (``contradictory``); a vote that both are bad is a thumb down for each of
   those that were shown;
-- a judge's vote counts where no person, and no file, ranks the same two answers.
+- a judge's vote counts where no person, and no file, ranks the same two answers;
+- where somebody settled what others disagreed about, that word counts and theirs do not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from dataclasses import dataclass, replace
 
 from palate.curate.rejects import OnReject, reject
 from palate.ingest import IngestError
-from palate.records import Arrival, Completion, Example, Provenance, Reject, Signal, Verdict
+from palate.records import (
+    ADJUDICATED,
+    Arrival,
+    Completion,
+    Example,
+    Provenance,
+    Reject,
+    Signal,
+    Verdict,
+)
 
 MOST_NAMES = 8  # that an error lists
 
@@ -127,7 +137,7 @@ def _settle(judged: Judged, score: str | None, on_reject: OnReject) -> list[Exam
     if not signals:
         return [example]
     count = len(example.completions)
-    every = [*own_signals(example), *_last_words(signals, count)]
+    every = _decided([*own_signals(example), *_last_words(signals, count)], count)
     fitting = [s for s in every if _within(s, count)]
     for signal in every:
         if not _within(signal, count):
@@ -208,6 +218,21 @@ def _last_words(signals: Sequence[Signal], count: int) -> list[Signal]:
         last.pop(key, None)
         last[key] = signal
     return list(last.values())
+
+
+def _decided(signals: Sequence[Signal], count: int) -> list[Signal]:
+    """Without what others said of answers on which somebody had the last word."""
+    settled = {_topic(s, count) for s in signals if s.name == ADJUDICATED}
+    return [s for s in signals if s.name == ADJUDICATED or _topic(s, count) not in settled]
+
+
+def _topic(signal: Signal, count: int) -> tuple[str, frozenset[int | None]]:
+    """What it is a word on: one answer or two, which are all `count` where they are not named."""
+    if signal.kind not in {"vote", "tie"}:
+        return signal.kind, frozenset({signal.choice})
+    if signal.choice is None:
+        return "vote", frozenset(signal.shown or range(count))
+    return "vote", frozenset({signal.choice, signal.over})
 
 
 def _score_name(judged: Sequence[Judged], wanted: str | None) -> str | None:

@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from palate.ui import home
 from palate.ui.admission import STATIC, Admission, refuse_with_json
+from palate.ui.agreement import routes as agreement
 from palate.ui.arena import routes as arena
 from palate.ui.data import routes as data
 from palate.ui.pages import HERE, Place, Told, refusal
@@ -41,6 +42,13 @@ class Area:
 def areas() -> list[Area]:
     """The areas, in the order of the navigation."""
     return [
+        Area(
+            "/agreement",
+            "Agreement",
+            "How far people say the same, and what they do not agree about.",
+            agreement.routes(),
+            glance=agreement.glance,
+        ),
         Area(
             "/arena",
             "Arena",
