@@ -148,3 +148,25 @@ def test_annotators_start_and_stop_nothing(site: Open) -> None:
     assert ann.get("/runs/new").status_code == 403
     assert ann.get("/runs/x/log.json").status_code == 403
     ann.close()
+
+
+@pytest.mark.slow
+def test_data_is_looked_at_as_by_init(site: Open, tmp_path: Path) -> None:
+    rows = tmp_path / "talks.jsonl"
+    rows.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 2)
+    site.client.timeout = 600
+    answer = site.client.post("/runs/new/init", json={"model": "m", "data": str(rows)})
+    assert answer.json() == {"url": "/runs/new?from=kept/talks"}
+    facts = site.client.get("/runs/new.json", params={"from": "kept/talks"}).json()
+    assert facts["form"]["method"]["name"] == "dpo"
+    again = site.client.post("/runs/new/init", json={"model": "m", "data": str(rows)})
+    assert again.json() == {"url": "/runs/new?from=kept/talks-2"}
+    for model, data, words in (
+        ("", "x", "needed"),
+        ("m", "none.jsonl", "none.jsonl"),
+        ("--help", "none.jsonl", "none.jsonl"),
+        ("m", "--debug", "--debug"),
+    ):
+        refused = site.client.post("/runs/new/init", json={"model": model, "data": data})
+        assert refused.status_code in {400, 422}
+        assert words in refused.json()["error"]
