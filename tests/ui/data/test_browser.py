@@ -47,7 +47,7 @@ def test_from_words_to_tokens(data: Open, browser_page: Any, tmp_path: Path) -> 
     assert set(prompt.evaluate_all("all => all.map(one => one.className.split(' ')[1])")) == {
         "prompt"
     }
-    first = page.locator(".token.trained").nth(0)
+    first = page.locator(".tokens .token.trained").nth(0)
     assert f"position {PROMPT}," in first.get_attribute("title")
     assert "⟦Plainer.<|end|>⟧" in page.locator(".trace .visually-hidden").all_text_contents()
 
