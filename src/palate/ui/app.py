@@ -19,6 +19,7 @@ from palate.ui.admission import STATIC, Admission, refuse_with_json
 from palate.ui.agreement import routes as agreement
 from palate.ui.arena import routes as arena
 from palate.ui.data import routes as data
+from palate.ui.label import routes as label
 from palate.ui.pages import HERE, Place, Told, refusal
 from palate.ui.site import Site
 from palate.web.asgi import Receive, Send
@@ -42,6 +43,13 @@ class Area:
 def areas() -> list[Area]:
     """The areas, in the order of the navigation."""
     return [
+        Area(
+            "/label",
+            "Label",
+            "Answers side by side, the most telling first: a vote is a key.",
+            label.routes(),
+            owner=False,
+        ),
         Area(
             "/agreement",
             "Agreement",

@@ -1,0 +1,1 @@
+"""Label: what is shown to annotators, in which order, and what they say of it."""
