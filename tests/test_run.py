@@ -27,6 +27,7 @@ from palate.ingest import IngestError
 from palate.progress import Quiet
 from palate.run import Run, train
 from palate.store.snapshot import read_snapshot
+from palate.train.heldout import Measured
 from palate.train.metrics import read_metrics
 from palate.train.task import Interrupted
 
@@ -642,7 +643,9 @@ def test_the_best_steps_model_ships(
 ) -> None:
     """The held-out loss is made to rise again after step 2."""
     losses = iter([0.69, 0.5, 0.3, 0.4, 0.5])
-    monkeypatch.setattr("palate.train.packing.heldout_means", lambda *_: {"loss": next(losses)})
+    monkeypatch.setattr(
+        "palate.train.packing.measured", lambda *_: Measured(3, {"loss": next(losses)})
+    )
     config = recipe(
         model,
         pairs,

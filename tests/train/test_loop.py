@@ -26,9 +26,10 @@ from tests.train.tasks import (
 
 from palate.losses.registry import METHODS
 from palate.tokens.sampler import Sampler
+from palate.train.heldout import Measured
 from palate.train.loop import run_loop
 from palate.train.metrics import read_metrics
-from palate.train.packing import heldout_means, pack_heldout
+from palate.train.packing import measured, pack_heldout
 from palate.train.task import Interrupted, Split, Watcher
 
 
@@ -209,12 +210,12 @@ def test_the_time_of_measuring_does_not_count(
 
     clock = 0.0
 
-    def measured(*_: object) -> dict[str, float]:
+    def slow(*_: object) -> Measured:
         nonlocal clock
         clock += 1000.0
-        return {"loss": 0.0}
+        return Measured(3, {"loss": 0.0})
 
-    monkeypatch.setattr(packing, "heldout_means", measured)
+    monkeypatch.setattr(packing, "measured", slow)
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock)
     train(make_task(tmp_path, eval_every=1, log_every=2))
     lines = read_metrics(tmp_path / "metrics.jsonl")
@@ -226,7 +227,7 @@ def test_the_heldout_means_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     rough = make_task(tmp_path, method=METHODS["dpo"], tokens_per_microbatch=4000)
     assert len(pack_heldout(fine).batches) == 3
     assert len(pack_heldout(rough).batches) == 1
-    means = [heldout_means(task, pack_heldout(task), {}) for task in (fine, rough)]
+    means = [measured(task, pack_heldout(task), {}).means for task in (fine, rough)]
     assert means[0] == pytest.approx(means[1], abs=1e-5)
 
 

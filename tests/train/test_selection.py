@@ -15,9 +15,10 @@ from torch import Tensor
 from palate.config import ConfigError
 from palate.losses.registry import METHODS
 from palate.train import loop, packing
+from palate.train.heldout import Measured
 from palate.train.loop import run_loop
 from palate.train.metrics import read_metrics
-from palate.train.packing import heldout_means, pack_heldout
+from palate.train.packing import measured, pack_heldout
 from palate.train.selection import Selection, check_selectable
 from palate.train.task import Task, Watcher
 
@@ -135,11 +136,11 @@ def forced(monkeypatch: pytest.MonkeyPatch, accuracy: dict[int, float]) -> None:
         at[0] = step
         return measure(self, step)
 
-    def found(*_: object) -> dict[str, float]:
-        return {"accuracy": accuracy[at[0]], "loss": 1 - accuracy[at[0]]}
+    def found(*_: object) -> Measured:
+        return Measured(3, {"accuracy": accuracy[at[0]], "loss": 1 - accuracy[at[0]]})
 
     monkeypatch.setattr(loop._Loop, "_measure", noted)
-    monkeypatch.setattr(packing, "heldout_means", found)
+    monkeypatch.setattr(packing, "measured", found)
 
 
 BEST = {0: 0.5, 1: 0.6, 2: 0.9, 3: 0.7, 4: 0.7, 5: 0.8, 6: 0.4}
@@ -242,7 +243,7 @@ def test_by_loss_on_real_measurements(tmp_path: Path) -> None:
     lines = heldout_lines(task)
     assert progress.best == min(lines, key=lambda step: (lines[step]["loss"], step))
     assert progress.heldout["loss"] == pytest.approx(lines[progress.best]["loss"], rel=1e-6)
-    again = heldout_means(task, pack_heldout(task), state_at(task, progress.best))
+    again = measured(task, pack_heldout(task), state_at(task, progress.best)).means
     assert again["loss"] == pytest.approx(lines[progress.best]["loss"], rel=1e-6)
 
 

@@ -14,19 +14,11 @@ from typing import Any
 from palate.evaluate import samples, tables
 from palate.evaluate.charts import draw_shares, rollout_figures, training_figures
 from palate.evaluate.findings import findings
-from palate.evaluate.measured import check_rows, figure_rows, slice_rows
+from palate.evaluate.headline import details, headline
 from palate.evaluate.pages import template
 from palate.evaluate.runfolder import RunFiles, interval, number, read_run, section
-from palate.evaluate.wording import (
-    NOT_MEASURED,
-    bounds,
-    clean,
-    decimal,
-    longer,
-    percent,
-    plural,
-    points,
-)
+from palate.evaluate.shipcard import ship_card
+from palate.evaluate.wording import clean
 
 
 def write_report(run_folder: Path) -> Path:
@@ -64,7 +56,7 @@ def context(run: RunFiles) -> dict[str, Any]:
         "title": headline(run),
         "details": details(run),
         "shares": _shares(run),
-        "gate": _gate(run),
+        "gate": ship_card(run),
         "findings": findings(run),
         "measures": tables.measures(run),
         "method": section(run.results, "comparison").get("method"),
@@ -90,72 +82,6 @@ def context(run: RunFiles) -> dict[str, Any]:
             ("palate init", "write a recipe for your own data and model"),
             ("palate train my.yaml", "train on it"),
         ],
-    }
-
-
-def headline(run: RunFiles) -> str:
-    """The result in one line: by the rule if there is one, else by held-out pairs, else loss."""
-    comparison = section(run.results, "comparison")
-    old, new = number(comparison, "before", "share"), number(comparison, "after", "share")
-    if old is not None and new is not None:
-        return f"Follows the rule: {percent(old)} \u2192 {percent(new)}"
-    accuracy = number(run.results, "heldout", "accuracy")
-    if accuracy is not None:
-        of = plural(number(run.results, "heldout", "n") or 0, f"held-out {run.unit}")
-        if run.unit == "answer":
-            return f"Tells good from bad in {percent(accuracy)} of {of}"
-        return f"Prefers the chosen answer in {percent(accuracy)} of {of}"
-    for lines, name in ((run.heldout, "Held-out loss"), (run.train, "Training loss")):
-        losses = [loss for line in lines if (loss := number(line, "loss")) is not None]
-        if losses:
-            return f"{name}: {decimal(losses[0])} \u2192 {decimal(losses[-1])}"
-    return "Nothing was measured in this run"
-
-
-def details(run: RunFiles) -> str:
-    """The second line: the difference with its interval, length, and drift."""
-    comparison = section(run.results, "comparison")
-    said: list[str] = []
-    found = interval(comparison, "difference_interval")
-    if found is not None:
-        of = plural(number(comparison, "prompts") or 0, "held-out prompt")
-        said.append(f"{points(number(comparison, 'difference'))} {bounds(found)} on {of}")
-    elif (accuracy := interval(run.results, "heldout", "accuracy_interval")) is not None:
-        said.append(f"95 % interval {bounds(accuracy)}")
-    change = number(comparison, "tokens_change")
-    if change is not None:
-        said.append(f"answers {longer(change)}")
-    kl = number(comparison, "kl")
-    if kl is not None:
-        said.append(f"KL {decimal(kl, 1)} nats per answer")
-    return "; ".join(said)
-
-
-def _gate(run: RunFiles) -> dict[str, Any] | None:
-    """What `palate eval` found, if it has measured this run."""
-    report = run.evaluation
-    checks = section(report, "gate").get("checks")
-    if not isinstance(checks, list):
-        return None
-    card = section(report, "card")
-    method = section(card, "method").get("name")
-    facts = [
-        ("data", str(card.get("data_hash") or NOT_MEASURED)[:12]),
-        ("recipe", card.get("config_hash")),
-        ("method", method),
-        *section(card, "versions").items(),
-    ]
-    slices = section(report, "preferences").get("slices")
-    return {
-        "passed": section(report, "gate").get("passed") is True,
-        "base": clean(str(section(report, "base").get("name") or "the base")),
-        "checks": check_rows(checks),
-        "card": [(clean(str(name)), clean(str(value))) for name, value in facts if value],
-        "figures": figure_rows(report),
-        "missing": [
-            (str(n), clean(str(why))) for n, why in section(report, "not_measured").items()
-        ],
-        "slices": slice_rows(slices if isinstance(slices, list) else []),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +49,20 @@ class RunFiles:
         return "answer" if self.results.get("data") == "labelled" else "pair"
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run(folder: Path, lines: Sequence[Table] | None = None) -> RunFiles:
     """Read whatever a run wrote into `folder`.
 
     That is config.yaml, environment.json, metrics.jsonl, samples.jsonl, results.json and
     snapshot/manifest.json, and evaluation/report.json where there is one; samples.jsonl is not
-    missed where the results compare no answers.
+    missed where the results compare no answers. `lines` are those of metrics.jsonl, where they
+    have been read already.
     Raises `ValueError` if there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a run's folder: there is no such folder")
     unread: list[str] = []
     config_text = _text(folder / "config.yaml", unread)
-    metrics = _lines(folder / "metrics.jsonl", unread)
+    metrics = _lines(folder / "metrics.jsonl", unread) if lines is None else lines
     results = _json(folder / "results.json", unread)
     answers, evaluation = folder / "samples.jsonl", folder / EVALUATION
     sampled = answers.exists() or results.get("comparison", ...) is not None

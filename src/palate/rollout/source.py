@@ -31,9 +31,10 @@ from palate.rollout.judging import Bench
 from palate.rollout.learning import lessons, spread
 from palate.rollout.prompts import PromptOrder
 from palate.rollout.rows import Group, Lesson, pack_lessons, unpack_lessons
-from palate.rollout.telling import line_of, means, write_groups
+from palate.rollout.telling import each_of, line_of, means, write_groups
 from palate.tokens.render import Rendered
 from palate.train.budget import Budget
+from palate.train.heldout import Measured
 from palate.train.packing import micro_batches
 from palate.train.parallel import ALONE
 from palate.train.reference import ReferenceLogps
@@ -214,7 +215,7 @@ class Rollouts:
             plan += [part.tolist() for part in np.array_split(np.array(rows), steps)]
         return plan
 
-    def measure(self, state: State) -> tuple[int, dict[str, float]] | None:
+    def measure(self, state: State) -> Measured | None:
         """One answer to each held-out prompt: its reward, or how often it beats the reference's."""
         judged = self.bench.scorer is not None or self.bench.pair_judge is not None
         if not self.heldout or not judged:
@@ -226,7 +227,8 @@ class Rollouts:
             raise SourceStopped(f"the judge stopped at a measurement: {error}") from error
         except SamplerStopped as error:
             raise SourceStopped(f"the sampler stopped at a measurement: {error}") from error
-        return len(groups), means([one for group in groups for one in group.own])
+        own = [one for group in groups for one in group.own]
+        return Measured(len(groups), means(own), each_of(groups))
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The rollout at hand, unless it is used up, and everything that the next depends on."""

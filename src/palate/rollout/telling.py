@@ -12,6 +12,7 @@ from typing import Any
 from palate.durable import write_text
 from palate.rollout.learning import spread
 from palate.rollout.rows import Group, Spoken
+from palate.train.heldout import Each
 
 FOLDER = "rollouts"
 
@@ -57,6 +58,14 @@ def means(answers: Sequence[Spoken]) -> dict[str, float]:
     if passed:
         found["passed"] = fmean(passed)
     return found
+
+
+def each_of(groups: Sequence[Group]) -> Each:
+    """The reward of each prompt's answer, None where the judge failed on it."""
+    ids = [group.example.id for group in groups]
+    tokens = [[one.tokens for one in group.own] for group in groups]
+    rewards = [group.own[0].reward for group in groups]
+    return Each(ids, tokens, {"reward": rewards})
 
 
 def write_groups(folder: Path, step: int, groups: Sequence[Group]) -> None:

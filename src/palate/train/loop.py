@@ -12,6 +12,7 @@ from palate.losses.batch import State
 from palate.model.adapters import trainable
 from palate.train import checkpoint
 from palate.train.guard import Guard
+from palate.train.heldout import HeldoutFile
 from palate.train.metrics import Interval, MetricsFile
 from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
 from palate.train.packing import Given, compute, micro_batches
@@ -43,6 +44,7 @@ class _Loop:
         self.guard = Guard(self.optimizer)
         path = task.folder / "metrics.jsonl"
         self.metrics = MetricsFile(path, writes=task.ranks.is_main, on_line=watch.on_line)
+        self.each = HeldoutFile(task.folder / "heldout.jsonl", task.ranks.is_main)
         self.choice = Selection(task.config.best, task.config.patience)
         self.interval = Interval()
         self.state: State = {}
@@ -150,8 +152,9 @@ class _Loop:
         measured = self.source.measure(self.state)
         if measured is None:
             return False
-        n, means = measured
-        line = {"kind": "heldout", "step": step, "n": n}
+        means = measured.means
+        self.each.append(step, measured.each)
+        line = {"kind": "heldout", "step": step, "n": measured.n}
         self.metrics.append({**line, **means})
         self.progress.heldout = means
         self.watch.on_heldout(step, means)
@@ -214,8 +217,8 @@ class _Loop:
     def _start(self, *, resume: bool) -> int:
         """The step to begin with; of a run that goes on, everything its checkpoint holds.
 
-        What metrics.jsonl says about later steps, or about the end, which is measured again, is
-        forgotten.
+        What metrics.jsonl and heldout.jsonl say about later steps, or about the end, which is
+        measured again, is forgotten.
         """
         method, ranks = self.task.method, self.task.ranks
         found = None
@@ -223,7 +226,7 @@ class _Loop:
             root = self.task.checkpoints
             found = checkpoint.load_latest(root, self.weights, self.optimizer, ranks)
         if found is None:
-            self.metrics.cut_after(0, measured=False)
+            self._forget_after(0, measured=False)
             self.state = method.initial_state(self.task.params) if method.initial_state else {}
             return 0
         if found.step > self.total:
@@ -237,7 +240,7 @@ class _Loop:
         self.owes_measurement = found.waiting.get("owes_measurement", False)
         measured = found.step > 0 and (found.step < self.total or self.choice.enough)
         measured = measured and not self.owes_measurement
-        self.metrics.cut_after(found.step, measured=measured)
+        self._forget_after(found.step, measured=measured)
         moved, kept = _below(_REFERENCE, found.state), _below(_SOURCE, found.state)
         others = (_REFERENCE, _SOURCE)
         self.state = {n: v for n, v in found.state.items() if not n.startswith(others)}
@@ -247,6 +250,10 @@ class _Loop:
         # Before format 3 the interval's sums stood there alone.
         self.interval = Interval.from_json(found.waiting.get("interval", found.waiting))
         return found.step
+
+    def _forget_after(self, step: int, *, measured: bool) -> None:
+        self.metrics.cut_after(step, measured=measured)
+        self.each.cut_after(step, measured=measured)
 
     def _tell(self, found: checkpoint.Resumed) -> None:
         """Say from where, and what is not as it was."""

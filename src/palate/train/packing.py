@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from palate.losses.batch import State
 from palate.model.policy import Policy
 from palate.tokens.divide import divide
 from palate.tokens.sampler import cut
+from palate.train.heldout import KEPT, Each, Measured
 from palate.train.metrics import Averages
 from palate.train.parallel import Ranks
 from palate.train.prefetch import ahead
@@ -50,14 +52,13 @@ class Given:
             return ahead(make, numbers)
         return ((index, make(index)) for index in numbers)
 
-    def measure(self, state: State) -> tuple[int, dict[str, float]] | None:
+    def measure(self, state: State) -> Measured | None:
         """Loss and metrics over the held-out examples, packed once and measured often."""
         if self._heldout is None:
             self._heldout = pack_heldout(self.task)
         if self._heldout is None:
             return None
-        means = heldout_means(self.task, self._heldout, state)
-        return len(self.task.heldout.examples), means
+        return measured(self.task, self._heldout, state)
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Nothing: the step's number says it all."""
@@ -79,12 +80,33 @@ def pack_heldout(task: Task) -> Packed | None:
     return Packed(batches, task.heldout.reference, _over(task, rows, None))
 
 
-def heldout_means(task: Task, heldout: Packed, state: State) -> dict[str, float]:
-    """Loss and metrics over the held-out examples."""
+def measured(task: Task, heldout: Packed, state: State) -> Measured:
+    """Loss and metrics over the held-out examples, and of some the value of each example."""
     averages = Averages()
     result = compute(task, heldout, state, backward=False)
     averages.add(result.metrics)
-    return {**averages.read(), "loss": float(result.loss)}
+    means = {**averages.read(), "loss": float(result.loss)}
+    examples = task.heldout.examples
+    values = _by_row(task, heldout, result, len(examples))
+    tokens = [[sum(branch.mask) for branch in one.branches] for one in examples]
+    return Measured(
+        len(examples), means, Each([one.example_id for one in examples], tokens, values)
+    )
+
+
+def _by_row(task: Task, heldout: Packed, result: StepResult, n: int) -> dict[str, list[float]]:
+    """The kept metrics in the order of the examples; a step gives them in that of its batches."""
+    names = [name for name in KEPT if name in result.metrics]
+    if not names:
+        return {}
+    own = [row for micro in heldout.batches if not micro.filler for row in micro.rows]
+    rows = task.ranks.gather([torch.tensor(own, dtype=torch.int64)])[0]
+    found = {}
+    for name in names:
+        ordered = torch.full((n,), torch.nan, dtype=torch.float64)
+        ordered[rows] = result.metrics[name].cpu().double()
+        found[name] = ordered.tolist()
+    return found
 
 
 def compute(task: Task, packed: Packed, state: State, *, backward: bool = True) -> StepResult:

@@ -16,6 +16,7 @@ from palate.model.policy import Policy
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
 from palate.train.budget import Budget
+from palate.train.heldout import Measured
 from palate.train.moving import MovingReference
 from palate.train.parallel import ALONE, Ranks
 from palate.train.shapes import MicroBatch, ReferenceLookup
@@ -85,8 +86,8 @@ class Source(Protocol):
         """Each step, counted from 0, when it is asked for; may raise `SourceStopped`."""
         ...
 
-    def measure(self, state: State) -> tuple[int, dict[str, float]] | None:
-        """Number of held-out examples and the means over them; None where there are none."""
+    def measure(self, state: State) -> Measured | None:
+        """A measurement on the held-out examples; None where there are none."""
         ...
 
     def save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,7 +8,6 @@ answer minus that of the rejected one.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +15,8 @@ import numpy as np
 
 from palate.evaluate.intervals import cluster_mean, student_quantile
 from palate.evaluate.measure.scoring import Scored
-from palate.evaluate.shares import clustered_interval
+from palate.evaluate.slices import Numbers, by_prompt, by_slice, ranked_right
 from palate.records import Example
-
-Numbers = np.ndarray[Any, Any]
-SLICES = 12
-"""Most values of a tag that are shown as slices; a tag with more names rows, not kinds."""
-FEWEST = 5
-"""Pairs that a slice has at least."""
 
 
 def preferences(
@@ -50,43 +43,22 @@ def preferences(
     )
     margins = rewards[:, 0] - rewards[:, 1]
     prompts = np.unique([pair.prompt_key for pair in pairs], return_inverse=True)[1]
-    slices = []
-    for name, value, rows in _slices(pairs, model):
-        part = _share(margins[rows], prompts[rows], seed)
-        slices.append(
-            {"slice": name, "value": value, **part, "margin": float(margins[rows].mean())}
-        )
+    tokens = [[one.tokens for one in pair] for pair in model]
     return {
         "n": len(pairs),
         "prompts": int(prompts.max()) + 1,
-        **_share(margins, prompts, seed),
+        **ranked_right(margins, prompts, seed),
         **_mean("margin", margins, prompts),
         "chosen": float(rewards[:, 0].mean()),
         "rejected": float(rewards[:, 1].mean()),
         "likelihood_accuracy": _by_likelihood(model),
         "base_likelihood_accuracy": _by_likelihood(base),
-        "slices": slices,
-    }
-
-
-def _grouped(values: Numbers, prompts: Numbers) -> Numbers:
-    """(sum, number) of each prompt's values, [G, 2]."""
-    _, place = np.unique(prompts, return_inverse=True)
-    return np.stack([np.bincount(place, values), np.bincount(place).astype(float)], axis=1)
-
-
-def _share(margins: Numbers, prompts: Numbers, seed: int) -> dict[str, Any]:
-    right = np.where(margins == 0, 0.5, margins > 0)
-    grouped = _grouped(right, prompts)
-    return {
-        "pairs": len(margins),
-        "accuracy": float(right.mean()),
-        "accuracy_interval": list(clustered_interval(grouped, seed)),
+        "slices": by_slice(pairs, tokens, margins, prompts, seed),
     }
 
 
 def _mean(name: str, values: Numbers, prompts: Numbers) -> dict[str, Any]:
-    grouped = _grouped(values, prompts)
+    grouped = by_prompt(values, prompts)
     mean, error = cluster_mean(grouped[:, 0], grouped[:, 1])
     if not math.isfinite(error):
         return {name: mean, f"{name}_interval": None}
@@ -97,25 +69,3 @@ def _mean(name: str, values: Numbers, prompts: Numbers) -> dict[str, Any]:
 def _by_likelihood(scored: Sequence[Sequence[Scored]]) -> float:
     each = [[one.logp / one.tokens for one in pair] for pair in scored]
     return float(np.mean([1.0 if c > r else 0.5 if c == r else 0.0 for c, r in each]))
-
-
-def _slices(
-    pairs: Sequence[Example], model: Sequence[Sequence[Scored]]
-) -> list[tuple[str, str, list[int]]]:
-    """(slice, value, rows): by source, by which answer is longer, by tags with few values."""
-    by_name: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row, (example, scored) in enumerate(zip(pairs, model, strict=True)):
-        longer = scored[0].tokens - scored[1].tokens
-        word = "chosen longer" if longer > 0 else "rejected longer" if longer < 0 else "equal"
-        by_name["length"][word].append(row)
-        if example.provenance:
-            by_name["source"][example.provenance[0].source].append(row)
-        by_name["by"][example.verdict.by if example.verdict else "file"].append(row)
-        for tag, value in example.tags.items():
-            by_name[f"tag {tag}"][value].append(row)
-    found = []
-    for name, values in by_name.items():
-        large = {value: rows for value, rows in values.items() if len(rows) >= FEWEST}
-        if 1 < len(values) <= SLICES and large:
-            found += [(name, value, rows) for value, rows in sorted(large.items())]
-    return found
