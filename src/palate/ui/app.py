@@ -21,6 +21,7 @@ from palate.ui.arena import routes as arena
 from palate.ui.data import routes as data
 from palate.ui.label import routes as label
 from palate.ui.pages import HERE, Place, Told, refusal
+from palate.ui.runs import routes as runs
 from palate.ui.site import Site
 from palate.web.asgi import Receive, Send
 
@@ -70,6 +71,12 @@ def areas() -> list[Area]:
             "Data",
             "What the store holds, what became of it, and every conversation.",
             data.routes(),
+        ),
+        Area(
+            "/runs",
+            "Runs",
+            "Training, live: charts, findings, samples, start and stop.",
+            runs.routes(),
         ),
     ]
 

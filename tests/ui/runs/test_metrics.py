@@ -67,6 +67,7 @@ def test_a_diverged_run_is_told_as_it_is(path: Path) -> None:
     metrics.read()
     assert math.isnan(metrics.table("train").column("loss")[0])
     assert metrics.table("train").column("grad_norm").tolist() == [math.inf, 1.0]
+    assert [line["step"] for line in metrics.unbounded] == [1]
     assert metrics.odd == 0
 
 

@@ -23,6 +23,7 @@ from palate.ui.runs.columns import Table, kinds_of
 KINDS = ("train", "heldout", "rollout")
 
 _SEAM = 256  # bytes before the place reached, which must still be there at the next look
+_UNBOUNDED = 20  # lines of a run that diverged that are kept
 _PIECE = 2**24  # bytes that are read and parsed at a time
 
 
@@ -53,12 +54,14 @@ class Metrics:
     """All that one metrics.jsonl says. `read` brings it up to date; safe from several threads.
 
     `odd` counts lines that are no metrics: cut by a crash, of an unknown kind, without a step.
+    `unbounded` are the first lines in which a number was NaN or infinite.
     """
 
     path: Path
     tables: dict[str, Table] = field(default_factory=dict)
     age: str = ""
     odd: int = 0
+    unbounded: list[Mapping[str, Any]] = field(default_factory=list)
     _offset: int = 0
     _identity: tuple[int, int] = (0, 0)
     _seam: bytes = b""
@@ -111,7 +114,7 @@ class Metrics:
     def _forget(self, identity: tuple[int, int]) -> None:
         self.tables = {}
         self.age = f"{time.time_ns():x}"
-        self.odd = 0
+        self.odd, self.unbounded = 0, []
         self._offset, self._seam, self._identity = 0, b"", identity
 
     def _take(self, text: bytes) -> None:
@@ -119,32 +122,37 @@ class Metrics:
         for raw in text.split(b"\n"):
             if not raw.strip():
                 continue
-            line = _line(raw)
-            if line is None:
+            line, plain = _parsed(raw)
+            if not _is_metrics(line):
                 self.odd += 1
-            else:
-                lines.append(line)
+                continue
+            lines.append(line)
+            if not plain and len(self.unbounded) < _UNBOUNDED:
+                self.unbounded.append(line)
         for kind, group in kinds_of(lines).items():
             self.tables.setdefault(kind, Table()).add(group)
 
 
-def _line(raw: bytes) -> Mapping[str, Any] | None:
-    """A line of a known kind with a step, or None."""
+def _parsed(raw: bytes) -> tuple[Any, bool]:
+    """What a line says, and whether it is plain JSON.
+
+    A run that diverged writes NaN and Infinity, which Python's own reader knows.
+    """
     try:
-        line = orjson.loads(raw)
+        return orjson.loads(raw), True
     except ValueError:
-        line = _with_infinities(raw)
+        pass
+    try:
+        return json.loads(raw), False
+    except (ValueError, RecursionError):
+        return None, False
+
+
+def _is_metrics(line: Any) -> bool:
+    """Whether it is of a known kind and of a step."""
     if not isinstance(line, dict) or line.get("kind") not in KINDS:
-        return None
+        return False
     step = line.get("step")
     if isinstance(step, bool) or not isinstance(step, int | float):
-        return None
-    return line if abs(step) < 2**53 and math.isfinite(step) else None
-
-
-def _with_infinities(raw: bytes) -> object:
-    """A run that diverged writes NaN and Infinity, which Python's reader knows."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
+        return False
+    return abs(step) < 2**53 and math.isfinite(step)
