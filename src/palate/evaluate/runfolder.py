@@ -124,7 +124,7 @@ def _text(path: Path, unread: list[str]) -> str:
 def _yaml(text: str, unread: list[str]) -> Table:
     try:
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
         unread.append("config.yaml is not valid YAML")
         return {}
     return found if isinstance(found, dict) else {}
@@ -136,7 +136,7 @@ def _json(path: Path, unread: list[str]) -> Table:
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets by the thousand
         unread.append(f"{path.name} is not valid JSON")
         return {}
     return found if isinstance(found, dict) else {}
@@ -150,7 +150,7 @@ def _lines(path: Path, unread: list[str]) -> list[Table]:
             continue
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict):
             good.append(found)

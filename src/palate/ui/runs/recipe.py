@@ -27,6 +27,6 @@ def recipe_in(folder: Path) -> Table:
 def _read(path: Path, _modified: int, _size: int) -> Table:
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
