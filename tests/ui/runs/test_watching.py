@@ -14,6 +14,11 @@ def legend(page: Any, key: str) -> str:
     return found.first.text_content() if found.count() else ""
 
 
+def leave(page: Any) -> None:
+    """Close the streams: a site that ends under them is a network error to the browser."""
+    page.goto("about:blank")
+
+
 def test_a_run_is_watched_from_start_to_end(tmp_path: Path, browser_page: Any) -> None:
     folder = begin(tmp_path / "runs")
     with serving(tmp_path) as site:
@@ -41,6 +46,7 @@ def test_a_run_is_watched_from_start_to_end(tmp_path: Path, browser_page: Any) -
         page.get_by_role("button", name="Mark differing words").click()
         assert page.locator("#samples del").all_text_contents() == ["two"]
         assert page.locator("#samples ins").all_text_contents() == ["2"]
+        leave(page)
 
 
 def test_lines_are_hidden_and_a_part_is_shown_by_keyboard(
@@ -67,6 +73,7 @@ def test_lines_are_hidden_and_a_part_is_shown_by_keyboard(
         until(lambda: "at step 1235" in label.get_attribute("aria-label"), "the part")
         page.get_by_role("button", name="Whole run").click()
         until(lambda: "at step 3000" in label.get_attribute("aria-label"), "the whole")
+        leave(page)
 
 
 def test_runs_are_laid_over_each_other(tmp_path: Path, browser_page: Any) -> None:
@@ -87,6 +94,7 @@ def test_runs_are_laid_over_each_other(tmp_path: Path, browser_page: Any) -> Non
         )
         assert strokes[0][0] != strokes[1][0]
         assert strokes[0][1] != strokes[1][1], "told apart without colours too"
+        leave(page)
 
 
 def test_375_pixels_without_scrolling_sideways(tmp_path: Path, browser_page: Any) -> None:
@@ -105,3 +113,4 @@ def test_375_pixels_without_scrolling_sideways(tmp_path: Path, browser_page: Any
                 page.wait_for_selector("#charts .plot canvas")
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= 375, (path, width)
+        leave(page)
