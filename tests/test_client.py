@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from palate.client import TooLarge, bearer, may_pass, read_body, refusal, retry_after
+from palate.client import TooLarge, bearer, may_pass, read_body, read_events, refusal, retry_after
 
 
 def streamed(*parts: bytes) -> httpx.Response:
@@ -71,3 +72,26 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("Thu, 01 Jan 2026 11:00:00 GMT", now) == 0.0
     for none in (None, "soon", "nan", "inf", "Thu, 01 Jan 2026 12:00:30"):
         assert retry_after(none, now) is None
+
+
+def events(most: int, *parts: bytes) -> list[str]:
+    async def arriving() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    async def read() -> list[str]:
+        response = httpx.Response(200, content=arriving())
+        return [data async for data in read_events(response, most)]
+
+    return asyncio.run(read())
+
+
+def test_events_of_a_stream() -> None:
+    """Lines in pieces, both line ends, two lines of data, comments, no last empty line."""
+    raw = b": hello\ndata: a\xc3\xa9\r\n\r\nevent: x\ndata:b\ndata: c\n\n\ndata: [DONE]\n"
+    whole = ["a\u00e9", "b\nc", "[DONE]"]
+    assert events(1000, raw) == whole
+    assert events(1000, *(bytes([byte]) for byte in raw)) == whole
+    assert events(1000, b"data: \xff\n\n") == ["\ufffd"]
+    with pytest.raises(TooLarge):
+        events(len(raw) - 1, raw)

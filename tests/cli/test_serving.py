@@ -15,7 +15,7 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from palate.cli.serving_model import entry_of
+from palate.cli.serving_model import base_of, entry_of
 from palate.config import ConfigError, load_config
 from palate.model.load import load, weights_hash
 
@@ -29,6 +29,17 @@ def test_a_run_with_an_adapter_stands_beside_its_base(
     assert (entry.name, entry.place) == ("tiny", str(tiny_model_folder))
     assert entry.adapter == finished_run / "adapter"
     assert entry.base_sha256 == weights_hash(load(str(tiny_model_folder)).model)
+
+
+def test_what_a_run_began_from_is_served_under_its_template(
+    palate: Palate, finished_run: Path, tiny_model_folder: Path
+) -> None:
+    entry = base_of(str(finished_run))
+    assert (entry.name, entry.place, entry.adapter) == ("tiny-base", str(tiny_model_folder), None)
+    assert entry.template == load_config(finished_run / "config.yaml").data.template
+    nothing = palate("serve")
+    assert nothing.exit_code == 2
+    assert "say what to serve" in nothing.stderr
 
 
 def test_a_model_is_called_by_its_folder_or_as_it_is_written(tiny_model_folder: Path) -> None:
