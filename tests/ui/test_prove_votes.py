@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from tests.ui.conftest import TOKEN, fill, serving
+from tests.ui.conftest import TOKEN, fill, serving, until
 
 from palate.store.database import Store
 from palate.store.schema import EVENT
@@ -41,6 +41,16 @@ def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
     return process, json.loads(process.stdout.readline())["url"]
 
 
+def next_item(client: httpx.Client) -> Any:
+    """The next item; while the store is still being read, none need be known yet."""
+
+    def found() -> Any:
+        told = client.get("/label.json").json()
+        return told if told["item"] is not None or not told["progress"]["reading"] else None
+
+    return until(found, "the reading of the store")["item"]
+
+
 @pytest.mark.slow
 def test_an_acknowledged_vote_survives_kill_9(tmp_path: Path) -> None:
     """One vote a trial, on an item that was not voted on; the server dies once it has answered."""
@@ -51,7 +61,7 @@ def test_an_acknowledged_vote_survives_kill_9(tmp_path: Path) -> None:
         try:
             with httpx.Client(base_url=url, timeout=60) as client:
                 client.headers["authorization"] = f"Bearer {TOKEN}"
-                item = client.get("/label.json").json()["item"]
+                item = next_item(client)
                 say = SAYS[trial % len(SAYS)]
                 body = {"item": item["item"], "round": item["round"], "say": say}
                 answer = client.post("/label/vote", json=body)
@@ -82,13 +92,14 @@ def test_twenty_people_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
 
         def label(name: str) -> list[tuple[str, int]]:
             done = []
-            with site.annotator(name) as client:
-                while (item := client.get("/label.json").json()["item"]) is not None:
-                    say = SAYS[len(done) % len(SAYS)]
-                    body = {"item": item["item"], "round": item["round"], "say": say}
-                    answer = client.post("/label/vote", json=body)
-                    assert answer.status_code == 200, answer.text
-                    done.append((item["item"], item["round"]))
+            client = site.annotator(name)
+            while (item := next_item(client)) is not None:
+                say = SAYS[len(done) % len(SAYS)]
+                body = {"item": item["item"], "round": item["round"], "say": say}
+                answer = client.post("/label/vote", json=body)
+                assert answer.status_code == 200, answer.text
+                done.append((item["item"], item["round"]))
+            client.close()
             return done
 
         names = [f"person-{n}" for n in range(PEOPLE)]

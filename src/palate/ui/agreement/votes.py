@@ -127,7 +127,7 @@ def _said(row: Any, said: dict[str, Any], places: tuple[int, ...]) -> Said:
         word = FIRST if said["choice"] == places[0] else SECOND
         step = None if strength is None else (1.0 if strength >= CLEARLY else 0.5)
         step = -step if step is not None and word == SECOND else step
-    shown = said.get("shown") or ()
+    shown: list[int] = said.get("shown") or []
     left = (FIRST if shown[0] == places[0] else SECOND) if len(shown) == 2 else None
     vote = Vote(item_key(row.interaction, places), row.by_whom, word, step, left)
     return Said(row.interaction, places, vote, strength, said.get("comment"), row.time)
