@@ -263,5 +263,5 @@ def missing(metrics: Metrics, results: Facts) -> list[dict[str, str]]:
     if not metrics.table("heldout").rows:
         say("Held-out figures", "nothing is held out, or it has not been measured yet.")
     if metrics.table("train").rows and lacks("memory"):
-        say("Memory", "this run was trained by a version that did not record it.")
+        say("Memory", "the trainer does not write it into metrics.jsonl.")
     return found

@@ -50,7 +50,8 @@ def latest(metrics: Metrics) -> dict[str, tuple[float, float]]:
         there = np.flatnonzero(np.isfinite(y))
         if len(there):
             last = int(there[-1])
-            found[key] = (*_steps(x[last : last + 1]), *_listed(y[last : last + 1]))
+            [step], [value] = _steps(x[last : last + 1]), _listed(y[last : last + 1])
+            found[key] = (step, value)
     return found
 
 
