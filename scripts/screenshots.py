@@ -161,11 +161,11 @@ def save(page: Page, path: Path) -> None:
     assert view is not None, "it was set"
     if size[0] > view["width"]:
         print(f"{path.stem}: {size[0]} pixels wide")  # noqa: T201
-    page.screenshot(
-        path=path,
-        full_page=True,
-        clip={"x": 0, "y": 0, "width": view["width"], "height": min(size[1], TALLEST)},
-    )
+    # A window as tall as the page: what sticks to its edge stands where a reader sees it.
+    page.set_viewport_size({"width": view["width"], "height": min(max(size[1], 600), TALLEST)})
+    page.wait_for_timeout(200)
+    page.screenshot(path=path)
+    page.set_viewport_size(view)
 
 
 GUIDELINES = """\

@@ -260,13 +260,9 @@ class Trip:
         part = max(risen, key=lambda name: risen[name], default="")
         if word == "better" or not part or risen[part] <= 0:
             return ""
-        words = (
-            f"{self.found['round-1']['words']:.0f} to {self.found['round-2']['words']:.0f} words"
-        )
-        return (
-            f" ({part} fails in {before.get(part, 0.0):.0%} and then in {after[part]:.0%}; the mean "
-            f"answer went from {words})"
-        )
+        lengths = [f"{self.found[name]['words']:.0f}" for name in ("round-1", "round-2")]
+        share = f"{part} fails in {before.get(part, 0.0):.0%} and then in {after[part]:.0%}"
+        return f" ({share}; the mean answer went from {' to '.join(lengths)} words)"
 
     def palate(self, *words: object, allowed: Sequence[int] = (0,)) -> None:
         """One command of the program; its output is shown."""
