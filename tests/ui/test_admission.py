@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.ui.conftest import TOKEN, Open, serving, until
+from tests.ui.conftest import TOKEN, Open, fill, serving, until
 
 from palate.config import ConfigError
 from palate.ui import slow
@@ -245,3 +245,62 @@ def test_an_error_of_ours_says_where_and_not_what(
     until(lambda: site.said, "a line in the terminal")
     assert "KeyError" in site.said[-1]
     assert "user's words" not in site.said[-1]
+
+
+def cookie_of(site: Open) -> tuple[str, str]:
+    return next(iter(site.client.cookies.items()))
+
+
+def test_cookies_of_other_programs_on_this_machine_do_not_sign_one_out(site: Open) -> None:
+    """Cookies know no ports: whatever serves another one of this address is in the same jar."""
+    name, session = cookie_of(site)
+    with stranger(site) as client:
+        for other in ('a={"x": 1}', "a=b c", "a[]=1", "a", "=", f"{name}=junk"):
+            for both in (f"{other}; {name}={session}", f"{name}={session}; {other}"):
+                found = client.get("/index.json", headers={"cookie": both})
+                assert found.status_code == 200, both
+        assert client.get("/", headers={"cookie": f"x{name}={session}"}).status_code == 401
+
+
+def test_a_cookie_for_a_part_of_the_site_does_not_change_who_asks(site: Open) -> None:
+    """A browser sends the cookie of the longer path first (RFC 6265, 5.4); ours is for /."""
+    name, session = cookie_of(site)
+    with stranger(site) as client:
+        tossed = site.annotator("mallory").cookies[name]
+        both = {"cookie": f"{name}={tossed}; {name}={session}"}
+        assert client.get("/index.json", headers=both).json()["person"] == "owner"
+
+
+def test_credentials_that_are_no_token_do_not_replace_the_form_token(site: Open) -> None:
+    """A browser sends them with http://name:word@host/."""
+    name, session = cookie_of(site)
+    with stranger(site) as client:
+        for given in ("Basic Zm9vOmJhcg==", "bearer", "x"):
+            headers = {"cookie": f"{name}={session}", "authorization": given}
+            assert client.get("/index.json", headers=headers).status_code == 200
+            assert client.post("/invite", json={"name": "ann"}, headers=headers).status_code == 403
+
+
+def test_a_link_with_a_backslash_cannot_lead_elsewhere(site: Open) -> None:
+    """Browsers read it as a slash."""
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    for path in ("/\\evil.example/", "/\\/evil.example/", "\\\\evil.example/"):
+        with socket.create_connection((host, int(port)), 30) as client:
+            line = f"GET {path}?token={TOKEN} HTTP/1.1\r\nhost: {host}:{port}\r\n"
+            client.sendall(f"{line}connection: close\r\n\r\n".encode())
+            answer = client.makefile("rb").read()
+        places = [x for x in answer.split(b"\r\n") if x.startswith(b"location:")]
+        if answer.startswith(b"HTTP/1.1 400 "):
+            continue  # no path at all
+        assert places == [b"location: /evil.example/"], path
+
+
+def test_a_page_that_came_through_a_proxy_with_tls_may_post(tmp_path: Path) -> None:
+    fill(tmp_path / "palate.db")
+    with serving(tmp_path, hosts=("label.example",)) as site:
+        named = {"host": "label.example", "origin": "https://label.example"}
+        named["sec-fetch-site"] = "same-origin"
+        assert site.client.post("/invite", json={"name": "ann"}, headers=named).status_code == 200
+        for origin in ("https://label.example:8443", "https://evil.example", "ftp://label.example"):
+            found = site.client.post("/invite", json={}, headers={**named, "origin": origin})
+            assert found.status_code == 403, origin

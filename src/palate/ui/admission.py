@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -84,7 +83,9 @@ class Admission:
                 403, f"this site is not known as {name[:60]}: see palate ui --help, --allow-host"
             )
         origin = header(headers, "origin")
-        if origin and origin.lower() != f"http://{host}".lower():
+        # A proxy with TLS before us is asked by https, and passes our name on.
+        own = {f"http://{host}".lower(), f"https://{host}".lower()}
+        if origin and origin.lower() not in own:
             raise Refused(403, "a page of another site may not ask this one")
         site, mode = header(headers, "sec-fetch-site"), header(headers, "sec-fetch-mode")
         visits = scope["method"] in _READS and mode == "navigate"
@@ -104,9 +105,9 @@ class Admission:
         place = scope["raw_path"].decode("latin-1") + (f"?{rest}" if rest else "")
         session = self._people.session(person)
         cookie = f"{self.cookie}={session}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000"
-        # A path of two slashes would name another host.
+        # A path of two slashes would name another host; browsers take a backslash for one.
         found = [
-            (b"location", ("/" + place.lstrip("/")).encode()),
+            (b"location", ("/" + place.lstrip("/\\")).encode()),
             (b"set-cookie", cookie.encode()),
         ]
         await send({"type": "http.response.start", "status": 303, "headers": found})
@@ -114,22 +115,23 @@ class Admission:
         return True
 
     def _person(self, scope: Message) -> Person:
-        given = header(scope["headers"], "authorization")
-        if given.startswith("Bearer "):
+        token = _bearer(scope)
+        if token is not None:
             name = header(scope["headers"], "x-palate-name") or None
-            person = self._people.by_token(given.removeprefix("Bearer "), name)
+            person = self._people.by_token(token, name)
         else:
-            person = self._people.by_session(_cookies(scope).get(self.cookie, ""))
+            # The last one: a cookie for a part of the site, which comes first, is not ours.
+            known = map(self._people.by_session, _cookies(scope, self.cookie))
+            person = next((one for one in known if one is not None), None)
         if person is None:
             raise Refused(401, "open the site by the link that palate ui has printed")
         return person
 
     def _check_change(self, scope: Message, person: Person) -> None:
         """A change comes from a page of ours; a program with a token has no cookie to abuse."""
-        headers = scope["headers"]
-        if scope["method"] in _READS or header(headers, "authorization"):
+        if scope["method"] in _READS or _bearer(scope) is not None:
             return
-        if not self._people.is_form_token(person, header(headers, "x-csrf-token")):
+        if not self._people.is_form_token(person, header(scope["headers"], "x-csrf-token")):
             raise Refused(403, "this page is from before the server's start: load it again")
 
     async def _whole_body(self, scope: Message, receive: Receive) -> Receive:
@@ -169,12 +171,19 @@ def _with_security(send: Send) -> Send:
     return sending
 
 
-def _cookies(scope: Message) -> dict[str, str]:
-    try:
-        jar = SimpleCookie(header(scope["headers"], "cookie"))
-    except CookieError:
-        return {}
-    return {name: morsel.value for name, morsel in jar.items()}
+def _bearer(scope: Message) -> str | None:
+    """The token of a program; other credentials are none."""
+    given = header(scope["headers"], "authorization")
+    return given.removeprefix("Bearer ") if given.startswith("Bearer ") else None
+
+
+def _cookies(scope: Message, name: str) -> list[str]:
+    """The values of the cookies of that name, the last one first.
+
+    Other programs of this machine have theirs in the same header, in whatever shape.
+    """
+    pairs = [part.strip().partition("=") for part in header(scope["headers"], "cookie").split(";")]
+    return [value for known, _, value in reversed(pairs) if known == name]
 
 
 def _split(url: str) -> str | None:
