@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,7 @@ def desk(folder: Path, args: argparse.Namespace) -> Iterator[Site]:
         port=0,
         token="screenshots",
         me="kim",
+        overlap=0.6,
         guidelines=guidelines,
         models=tuple(args.models or ()),
     )
@@ -94,7 +96,11 @@ def vote(site: Site, votes: int) -> None:
             client.headers["x-csrf-token"] = site.people.form_token(person)
             for show, words in (("pairs", SAYS), ("single", ("up", "down"))):
                 for _ in range(votes):
-                    item = client.get("/label.json", params={"show": show}).json()["item"]
+                    told = client.get("/label.json", params={"show": show}).json()
+                    while told["item"] is None and told["progress"]["reading"]:
+                        time.sleep(0.2)
+                        told = client.get("/label.json", params={"show": show}).json()
+                    item = told["item"]
                     if item is None:
                         break
                     body = {"item": item["item"], "round": item["round"]}

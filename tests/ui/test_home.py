@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, until
 
 
 def test_the_page_and_its_twin_tell_the_same(site: Open) -> None:
@@ -41,3 +41,17 @@ def test_a_link_is_made_in_the_browser(site: Open, browser_page: Any) -> None:
     browser_page.wait_for_selector("#invite-link code")
     link = browser_page.text_content("#invite-link code")
     assert link == site.site.people.link(site.url, "ann", "/label")
+
+
+def test_the_first_page_says_where_each_part_stands(site: Open) -> None:
+    def stands() -> Any:
+        facts = site.client.get("/index.json").json()["areas"]
+        found = {one["place"]: one["stands"] for one in facts}
+        return found if "being read" not in found["/label"] else None
+
+    found = until(stands, "the reading of the store")
+    assert list(found) == ["/data", "/label", "/agreement", "/runs", "/arena"]
+    # Twelve pairs; of six single answers one has a customer's thumb, which is not the owner's.
+    assert found["/label"].startswith("12 pairs left")
+    assert found["/runs"] == "no run yet"
+    assert found["/agreement"] == "1 vote of 1 person, 0 disputed"  # the customer's thumb

@@ -45,11 +45,19 @@ def areas() -> list[Area]:
     """The areas, in the order of the navigation."""
     return [
         Area(
+            "/data",
+            "Data",
+            "What the store holds, what became of it, and every conversation.",
+            data.routes(),
+            glance=data.glance,
+        ),
+        Area(
             "/label",
             "Label",
             "Answers side by side, the most telling first: a vote is a key.",
             label.routes(),
             owner=False,
+            glance=label.glance,
         ),
         Area(
             "/agreement",
@@ -59,24 +67,19 @@ def areas() -> list[Area]:
             glance=agreement.glance,
         ),
         Area(
+            "/runs",
+            "Runs",
+            "Training, live: charts, findings, samples, start and stop.",
+            runs.routes(),
+            glance=runs.glance,
+        ),
+        Area(
             "/arena",
             "Arena",
             "Two models answer side by side, and you say which did better.",
             arena.routes(),
             owner=False,
             glance=arena.glance,
-        ),
-        Area(
-            "/data",
-            "Data",
-            "What the store holds, what became of it, and every conversation.",
-            data.routes(),
-        ),
-        Area(
-            "/runs",
-            "Runs",
-            "Training, live: charts, findings, samples, start and stop.",
-            runs.routes(),
         ),
     ]
 

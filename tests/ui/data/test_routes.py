@@ -195,3 +195,19 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
         assert "palate import" in shown(site, "/data")
         assert "palate import" in shown(site, "/data/search")
         assert "Lint has not been run" in shown(site, "/data/lint")
+
+
+def test_a_system_prompt_tells_no_row_from_another(tmp_path: Path) -> None:
+    """Where the words stand in the system prompt alone, the row shows what the user asked."""
+    rows = [
+        asked("Where is my parcel?", "On its way.", system="Ask about the order."),
+        asked("Has my order come?", "Yes.", system="Ask about the order."),
+    ]
+    with Store.open(tmp_path / "palate.db") as store:
+        store.add([Arrival(row, (f"o:{at}",)) for at, row in enumerate(rows)], "tests")
+    with serving(tmp_path) as site:
+        found = told(site, "/data/search", words="order")["rows"]
+    texts = {"".join(part["text"] for part in row["excerpt"]): row["in_system"] for row in found}
+    assert texts == {"Where is my parcel?": True, "Has my order come?": False}
+    hits = [part["text"] for row in found for part in row["excerpt"] if part["hit"]]
+    assert hits == ["order"]

@@ -12,6 +12,7 @@ import pytest
 from tests.ui.conftest import Open, asked, fill, serving, until
 
 from palate.records import Arrival, Message
+from palate.store.database import Store
 from palate.store.erasing import erase
 from palate.store.reading import find, stored
 from palate.store.voting import words
@@ -214,10 +215,10 @@ def test_the_page_shows_what_its_twin_says_as_text(tmp_path: Path) -> None:
     guidelines = tmp_path / "rules.md"
     guidelines.write_text("# Rules\n- no <b>markup</b>\n\n<script>alert(1)</script>\n")
     evil = "<img src=x onerror=alert(1)> As Qwen, I agree."
-    fill(tmp_path / "palate.db", pairs=0, singles=0)
+    example = asked("<b>Which?</b>", evil, "Plain.", system="You are <i>kind</i>.")
+    with Store.open(tmp_path / "palate.db") as store:
+        store.add([Arrival(example, ("e:1",))], "tests")
     with serving(tmp_path, guidelines=guidelines) as running:
-        example = asked("<b>Which?</b>", evil, "Plain.", system="You are <i>kind</i>.")
-        running.site.store.add([Arrival(example, ("e:1",))], "tests")
         assert queue_of(running.site).ready(120)
         html = running.client.get("/label").text
         data = page(running.client)

@@ -41,6 +41,14 @@ def routes() -> list[BaseRoute]:
     ]
 
 
+def glance(site: Site) -> str:
+    """How many snapshots were made of the store."""
+    many = len(snapshots.held(site.store, site.runs))
+    return (
+        f"{many} snapshot{'' if many == 1 else 's'} and runs made of it" if many else "no run yet"
+    )
+
+
 def show_data(site: Site, _request: Request) -> Page:
     """What the store holds, its sources, interactions over time, the funnel of each snapshot."""
     known = snapshots.held(site.store, site.runs)

@@ -25,6 +25,7 @@ _AT_ONCE = 250  # interactions that an export reads at once
 _PATIENCE = 5.0  # seconds of one step of an export
 _RECENT = 200  # interactions whose models and tags are offered
 _OFFERED = 30
+_SYSTEM = {"system", "developer"}
 COLUMNS = ("id", "time", "source", "models", "events", "tags", "conversation", "answers")
 
 
@@ -96,12 +97,18 @@ def _row(row: Any, asked: Asked, names: dict[int, str], events: dict[str, int]) 
     raw = orjson.loads(row.body)
     turns = [*raw["prompt"], *(m for c in raw["completions"] for m in c["messages"])]
     asking = [turn["content"] for turn in raw["prompt"] if turn["role"] == "user"]
-    texts = [turn["content"] for turn in turns] if asked.words else asking
+    # A system prompt is the same in many rows: it tells none of them from the others.
+    said = [turn["content"] for turn in turns if turn["role"] not in _SYSTEM]
+    piece = excerpt((said if asked.words else asking) or said, asked.words)
+    elsewhere = bool(asked.words) and not any(part["hit"] for part in piece)
+    if elsewhere:
+        piece = excerpt(asking or said or [turn["content"] for turn in turns], "")
     return {
         "id": row.id,
         "time": row.time,
         "source": names.get(row.source, ""),
-        "excerpt": excerpt(texts or [turn["content"] for turn in turns], asked.words),
+        "excerpt": piece,
+        "in_system": elsewhere,
         "answers": len(raw["completions"]),
         "models": list(dict.fromkeys(c["source"] for c in raw["completions"] if "source" in c)),
         "events": events,

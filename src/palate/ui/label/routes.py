@@ -36,6 +36,16 @@ def routes() -> list[BaseRoute]:
     ]
 
 
+def glance(site: Site) -> str:
+    """How much is left to the owner, as far as the store has been read."""
+    left = [queue_of(site).progress(site.people.owner.name, show) for show in SHOWS]
+    words = ", ".join(
+        f"{one.left:,} {name} left"
+        for one, name in zip(left, ("pairs", "single answers"), strict=True)
+    )
+    return f"{words}{' so far: the store is being read' if left[0].reading else ''}"
+
+
 def queue_of(site: Site) -> Queue:
     """The site's queue, which begins to read the store when it is first asked for."""
     limits = site.settings

@@ -59,6 +59,17 @@ def routes() -> list[BaseRoute]:
     ]
 
 
+def glance(site: Site) -> str:
+    """How many runs there are, and what the newest came to."""
+    found = newest_first(site.runs)
+    if not found:
+        return "no run yet"
+    name, folder = found[0]
+    row = site.area("runs.rows", lambda _: Rows()).of(name, folder, _state(site, name, folder))
+    many = f"{len(found)} run{'' if len(found) == 1 else 's'}"
+    return f"{many}; {name}: {row['headline'] or row['state']}"
+
+
 def show_list(site: Site, _request: Request) -> Page:
     """The runs that are there, newest first, and how each is doing."""
     rows = site.area("runs.rows", lambda _: Rows())

@@ -70,8 +70,6 @@ function draw(item, isReopened = false) {
   at("nothing").hidden = item !== null;
   if (item === null) return nothing();
   at("talk").replaceChildren(talk(item.turns));
-  at("second").hidden = item.round === 0;
-  at("second").textContent = "Once more, to see how sure one can be";
   drawAnswers();
   for (const button of stage.querySelectorAll(".scale button, #both-bad")) {
     button.setAttribute("aria-pressed", String(button.id === item.said?.say));
