@@ -17,6 +17,16 @@ def test_what_a_spreadsheet_would_compute_gets_an_apostrophe(first: str) -> None
     assert neutral(f"{first}cmd|' /C calc'!A0") == f"'{first}cmd|' /C calc'!A0"
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r\n"])
+@pytest.mark.parametrize("first", ["=", "+", "-", "@"])
+def test_a_spreadsheet_that_splits_cells_elsewhere_finds_no_formula(
+    separator: str, first: str
+) -> None:
+    """Where a comma separates decimals, Excel splits at semicolons, whatever the quotes say."""
+    assert neutral(f"yes{separator}{first}1+1") == f"yes{separator}'{first}1+1"
+    assert neutral(f"yes{separator}no{first}1") == f"yes{separator}no{first}1"
+
+
 def test_other_text_and_numbers_stay() -> None:
     assert [neutral(cell) for cell in ("a=1", " =1", "", None, -3, 2.5, "'=1")] == [
         "a=1",

@@ -2,17 +2,21 @@
 
 Spreadsheets compute a cell that begins with ``=``, ``+``, ``-`` or ``@``, and some skip a tab or a
 line break to find one (OWASP, CSV injection). Such a cell gets an apostrophe before it, which
-spreadsheets take to mean "text". Numbers are written as they are.
+spreadsheets take to mean "text". Where a spreadsheet separates cells by semicolons or tabs, it
+begins cells, and after a line break rows, in the middle of ours: there the same is done. Numbers
+are written as they are.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 Cell = str | int | float | None
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_INSIDE = re.compile(r"(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
 _AT_ONCE = 200  # rows of one piece
 
 
@@ -22,6 +26,7 @@ def neutral(cell: Cell) -> str:
         return ""
     if not isinstance(cell, str):
         return str(cell)
+    cell = _INSIDE.sub("'", cell)
     return f"'{cell}" if cell.startswith(_STARTS) else cell
 
 

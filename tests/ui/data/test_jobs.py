@@ -18,12 +18,13 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
     script = tmp_path / "command"
     script.write_text(
         f"#!{sys.executable}\n"
-        "import sys, time\n"
+        "import os, sys, time\n"
         "word = sys.argv[-1]\n"
         "print('note', file=sys.stderr)\n"
         "print('working on ' + word, file=sys.stderr, flush=True)\n"
         "if word == 'slow': time.sleep(600)\n"
         "if word == 'bad': sys.exit('error: no such thing: name another')\n"
+        "if word == 'token': word = os.environ.get('PALATE_UI_TOKEN', 'none')\n"
         "print('not JSON' if word == 'odd' else '{\"word\": \"%s\"}' % word)\n",
         encoding="utf-8",
     )
@@ -90,3 +91,10 @@ def test_the_end_of_the_site_ends_it(jobs: Jobs) -> None:
     jobs.close()
     assert job.state == "stopped"
     assert job.said is None
+
+
+def test_what_opens_the_site_is_not_told(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_UI_TOKEN", "a-token-for-tests")
+    job = jobs.start("a", ["token"], {})
+    assert ended(jobs, "a") == "done"
+    assert job.result == {"word": "none"}

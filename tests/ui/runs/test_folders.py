@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from tests.ui.runs.folders import begin
 
 from palate.ui.pages import NotThere
+from palate.ui.runs.bases import bases
 from palate.ui.runs.folders import parts_of, place_of, runs_in
 
 
@@ -65,6 +67,19 @@ def test_no_name_leads_out(tmp_path: Path, name: str) -> None:
     (runs / "desk" / "link").symlink_to(tmp_path / "outside")
     with pytest.raises(NotThere):
         place_of(runs, name)
+
+
+def test_a_folder_whose_name_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    """No address can name it, and no page can show it."""
+    begin(tmp_path, "desk")
+    begin(tmp_path, os.fsdecode(b"odd-\xff"))
+    begin(tmp_path / "desk", os.fsdecode(b"odd-\xff"))
+    assert list(runs_in(tmp_path)) == ["desk"]
+    assert parts_of(tmp_path / "desk") == []
+    assert "run/desk" in bases(tmp_path)
+    assert [key for key in bases(tmp_path) if "odd" in key] == []
+    with pytest.raises(NotThere):
+        place_of(tmp_path, os.fsdecode(b"odd-\xff"))
 
 
 def test_no_folder_of_runs(tmp_path: Path) -> None:

@@ -170,3 +170,13 @@ def test_a_mark_comes_back_from_its_text() -> None:
         "a.².1.1.1",
     ):
         assert Mark.read(text) is None, text
+
+
+def test_half_a_character_is_no_metrics(path: Path) -> None:
+    """Python writes and reads it, and no answer of the site could hold it."""
+    metrics = Metrics(path)
+    append(path, line(1, loss=0.6) + line(2, **{"half \ud800": math.nan}) + line(3, loss=math.nan))
+    metrics.read()
+    assert metrics.odd == 1
+    assert [one["step"] for one in metrics.unbounded] == [3]
+    assert metrics.table("train").rows == 2

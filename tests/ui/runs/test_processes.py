@@ -33,6 +33,7 @@ recipe = yaml.safe_load(open(words[1]))
 folder = pathlib.Path(recipe["out"]) / recipe["name"]
 mode = recipe["data"]["path"]
 print("loading", os.environ.get("FAKE_API_KEY"), flush=True)
+print("opened by", os.environ.get("PALATE_UI_TOKEN", "nobody"), flush=True)
 if mode == "refused":
     print("error: no usable row in my.jsonl: add thumbs", file=sys.stderr)
     sys.exit(2)
@@ -141,6 +142,13 @@ def test_it_leads_a_session_of_its_own_and_hears_sigint_though_the_site_ignores_
     status = Path(f"/proc/{pid}/status").read_text()
     ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
     assert not int(ignored, 16) & 1 << (signal.SIGINT - 1)
+
+
+def test_what_opens_the_site_is_not_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_UI_TOKEN", "a-token-for-tests")
+    world.start("desk")
+    world.ready("desk")
+    assert "opened by nobody\n" in world.here.log("desk").read_text()
 
 
 STARTS = """

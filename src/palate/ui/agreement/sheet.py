@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
-
 from palate.ui.agreement.votes import Said, Votes
+from palate.ui.csv_text import csv_text
 
 COLUMNS = (
     *("interaction", "answers", "annotator", "word", "better", "strength", "shown_first"),
     *("time", "comment", "settles"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def harmless(cell: str) -> str:
-    """The text with an apostrophe before it where a spreadsheet would take it for a formula.
-
-    Those that begin with = + - @, a tab or a carriage return (OWASP, CSV Injection).
-    """
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def sheet(votes: Votes) -> str:
     """One row a vote in the order of time, those that settle an item among them."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-    every: Iterable[tuple[Said, bool]] = [
+    every: list[tuple[Said, bool]] = [
         *((one, False) for one in (*votes.pairs, *votes.singles)),
         *((one, True) for one in votes.settled.values()),
     ]
-    for one, settles in sorted(every, key=lambda pair: (pair[0].time or "", pair[0].item)):
-        writer.writerow([harmless(cell) for cell in _cells(one, settles)])
-    return out.getvalue()
+    every = sorted(every, key=lambda pair: (pair[0].time or "", pair[0].item))
+    return csv_text(COLUMNS, (_cells(one, settles) for one, settles in every))
 
 
 def _cells(one: Said, settles: bool) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
+
+from palate.ui.environment import environment
 
 State = Literal["off", "loading", "ready", "failed"]
 KEY = "PALATE_SERVE_KEY"
@@ -71,7 +72,7 @@ class Child:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**_environment(), KEY: key},
+                    env={**environment(), KEY: key},
                     start_new_session=True,  # Ctrl-C is for us, and we end it
                 )
             except OSError as error:
@@ -167,8 +168,3 @@ class Child:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         last = f": {self._said[-1][:300]}" if self._said else ""
         return f"the process with the models {how}{last}"
-
-
-def _environment() -> dict[str, str]:
-    """Our own, without what opens the site."""
-    return {name: value for name, value in os.environ.items() if name != "PALATE_UI_TOKEN"}

@@ -20,6 +20,8 @@ from typing import IO, Any
 
 import orjson
 
+from palate.ui.environment import environment
+
 _KEPT = 24  # results of one kind of work
 _PATIENCE = 5.0  # seconds that a stopped process may take to end
 _LONGEST = 64 * 2**20  # bytes of a result
@@ -102,7 +104,11 @@ class Jobs:
             job = Job(key, about, said=said)
             command = [sys.executable, "-m", "palate.cli", *words]
             process = subprocess.Popen(  # noqa: S603 - our own command, without a shell
-                command, stdin=subprocess.DEVNULL, stdout=printed, stderr=said
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=said,
+                env=environment(),
             )
             self._jobs[key] = job
             self._jobs.move_to_end(key)

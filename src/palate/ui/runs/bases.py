@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from palate.config import load_config
+from palate.ui.runs.folders import is_text
 from palate.ui.runs.form import Values, fill
 from palate.ui.runs.methods import methods
 from palate.ui.runs.states import is_free
@@ -32,7 +33,8 @@ class Base:
 
 def bases(runs: Path) -> Mapping[str, Base]:
     """All of them by key; only these can be begun from, so that no key is a path."""
-    folders = sorted(path for path in runs.glob("*/config.yaml") if path.parent.name[0] != ".")
+    there = sorted(runs.glob("*/config.yaml"))
+    folders = [one for one in there if one.parent.name[0] != "." and is_text(one.parent.name)]
     begun = {path.parent.name for path in folders}
     kept = [path for path in sorted((runs / ".recipes").glob("*.yaml")) if path.stem not in begun]
     found = [

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from palate.ui.environment import environment
 from palate.ui.pages import FieldErrors, NotThere, Page, action, page
 from palate.ui.runs.bases import bases, begin, free_name
 from palate.ui.runs.form import Read, read
@@ -199,6 +200,7 @@ def _ask(*words: str) -> tuple[int, list[str]]:
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
+                    env=environment(),
                     timeout=_LONGEST,
                     check=False,
                 )

@@ -53,7 +53,16 @@ def _folders(place: Path) -> Iterator[Path]:
             names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
     except OSError:
         return
-    yield from (place / name for name in names if not name.startswith("."))
+    yield from (place / name for name in names if not name.startswith(".") and is_text(name))
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is text that a page and an address can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_run(folder: Path) -> bool:
@@ -61,5 +70,5 @@ def _is_run(folder: Path) -> bool:
 
 
 def _is_plain(part: str) -> bool:
-    fits = 0 < len(os.fsencode(part)) <= _LONGEST
+    fits = is_text(part) and 0 < len(os.fsencode(part)) <= _LONGEST
     return fits and not part.startswith(".") and not any(c in part for c in "/\\\0")

@@ -143,9 +143,11 @@ def _parsed(raw: bytes) -> tuple[Any, bool]:
     except ValueError:
         pass
     try:
-        return json.loads(raw), False
+        line = json.loads(raw)
+        json.dumps(line, ensure_ascii=False).encode()  # which half a character cannot be
     except (ValueError, RecursionError):
         return None, False
+    return line, False
 
 
 def _is_metrics(line: Any) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from palate.config import ConfigError, RunConfig, dump_config, load_config
 from palate.durable import held, turn, write_json, write_text
+from palate.ui.environment import environment
 from palate.ui.runs.alive import Known, birth, is_alive, send
 from palate.ui.runs.names import check_name, folder_of
 from palate.ui.runs.states import State, ended, going, is_free
@@ -160,7 +161,7 @@ class Processes:
             pid = os.posix_spawn(
                 self._command[0],
                 [*self._command, *words],
-                os.environ,
+                environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, str(log.absolute()), into, 0o600),
