@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ui.conftest import Open, until
+from tests.ui.conftest import Open, fill, serving, until
 
 from palate.store.voting import words
 from palate.ui.label.routes import queue_of
@@ -103,6 +104,56 @@ def test_a_vote_that_does_not_arrive_stays_and_is_sent_again(site: Open, label: 
     kept(site, 1)
     label.wait_for_selector("#unsent", state="hidden")
     label.problems.clear()  # the browser's own word on the request that was cut off
+
+
+def test_undo_takes_back_the_vote_that_did_not_arrive_and_no_other(site: Open, label: Any) -> None:
+    first = label.inner_text("#talk")
+    label.keyboard.press("1")
+    kept(site, 1)
+    another(label, first)
+    question = label.inner_text("#talk")
+    label.route("**/label/vote", lambda route: route.abort())
+    label.keyboard.press("3")
+    label.wait_for_selector("#unsent:not([hidden])")
+    another(label, question)
+    label.unroute("**/label/vote")
+    label.keyboard.press("z")
+    label.wait_for_selector("#unsent", state="hidden")
+    until(lambda: label.inner_text("#talk") == question, "the item again")
+    assert said(site) == ["vote"], "what was kept before stays"
+    label.keyboard.press("z")
+    kept(site, 0)
+    until(lambda: label.inner_text("#talk") == first, "the one before it")
+    label.problems.clear()  # the browser's own word on the request that was cut off
+
+
+def test_a_vote_of_a_page_that_outlived_the_server_waits_for_the_new_link(
+    tmp_path: Path, browser_page: Any
+) -> None:
+    """Another token, drawn at a start, ends the session and the form token of an open page."""
+    fill(tmp_path / "palate.db")
+    with serving(tmp_path, token="first-token") as before:
+        assert queue_of(before.site).ready(120)
+        port = before.site.settings.port
+        browser_page.goto(before.link)
+        browser_page.goto(f"{before.url}/label")
+        browser_page.wait_for_selector("#answer-1")
+    with serving(tmp_path, token="other-token", port=port) as after:
+        browser_page.keyboard.press("1")
+        browser_page.wait_for_selector("#unsent:not([hidden])")
+        assert "in another tab" in browser_page.inner_text("#unsent-why")
+        other = browser_page.context.new_page()
+        # Somebody else's link does not make it that one's vote.
+        other.goto(after.site.people.link(after.url, "ann"))
+        browser_page.click("#again")
+        until(lambda: "load it again" in browser_page.inner_text("#unsent-why"), "the refusal")
+        assert said(after) == []
+        other.goto(after.link)
+        browser_page.click("#again")
+        kept(after, 1)
+        assert words(after.site.store)[0].annotator == "owner"
+        browser_page.wait_for_selector("#unsent", state="hidden")
+    browser_page.problems.clear()  # the browser's own word on what was refused
 
 
 def test_a_word_is_changed_from_the_list(site: Open, label: Any) -> None:

@@ -28,6 +28,8 @@ let isMarked = false; // whether differences are marked
 let last = []; // the last words, the latest first
 let flying = []; // words that are on their way, oldest first
 let unsent = []; // words that did not arrive
+let count = 0; // of words said here
+let arrived = 0; // the last of them that arrived
 let line = Promise.resolve(); // words are sent one after the other
 
 const sameItem = (one, other) => one.item === other.item && one.round === other.round;
@@ -152,7 +154,7 @@ function tell(url, words) {
   const note = at("note-text").value.trim();
   const asked = now.turns.findLast((turn) => turn.role === "user")?.content ?? "";
   const body = { item, round, ...words, ...(note ? { note } : {}) };
-  const word = { item, round, url, body, about: asked.replace(/\s+/g, " ").slice(0, 90) };
+  const word = { item, round, url, body, was: now, number: (count += 1), about: asked.replace(/\s+/g, " ").slice(0, 90) };
   flying.push(word);
   state("Keeping …");
   line = line.then(() => send(word));
@@ -164,12 +166,14 @@ const choose = (choice) => now && tell("/label/vote", { say: choice });
 async function send(word) {
   try {
     const answer = await post(word.url, word.body);
+    arrived = Math.max(arrived, word.number);
     progress(answer.progress);
     remember(answer.kept);
     state(`Kept: ${described(answer.kept)}`);
   } catch (error) {
     unsent = [...unsent.filter((one) => !sameItem(one, word)), word];
-    at("unsent-why").textContent = error.message;
+    const cure = error.status === 401 ? ", in another tab; then try again here, where your vote waits" : "";
+    at("unsent-why").textContent = error.message + cure;
     state("Your last vote is not kept yet.");
   }
   flying = flying.filter((one) => one !== word);
@@ -196,9 +200,14 @@ async function undo() {
   if (at("undo").disabled) return;
   at("undo").disabled = true;
   await line;
+  // Of a word that did not arrive nobody knows whether it was kept: it is named, and the server asked.
+  const lost = unsent.findLast((word) => word.number > arrived);
   try {
-    const { undone, progress: counted } = await post("/label/undo");
-    progress(counted);
+    const answer = await post("/label/undo", lost ? { item: lost.item, round: lost.round } : {});
+    const undone = answer.undone ?? lost?.was ?? null;
+    unsent = unsent.filter((word) => word !== lost);
+    drawUnsent();
+    progress(answer.progress);
     if (undone === null) return say("There is nothing to undo.");
     last = last.filter((one) => !sameItem(one, undone));
     drawLast();

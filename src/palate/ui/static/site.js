@@ -1,20 +1,32 @@
 // What the pages' scripts share: requests, live events, nodes, words for whoever listens.
 
-const token = () => document.querySelector('meta[name="form-token"]').content;
+const held = (page) => page.querySelector('meta[name="form-token"]');
+const name = (page) => page.querySelector(".me")?.textContent;
 
 /** Send an object as JSON; gives the answer. Throws an Error with `.status` and perhaps `.fields`. */
 export async function post(url, object = {}) {
+  const send = () => fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-csrf-token": held(document).content },
+    body: JSON.stringify(object),
+  });
   let answer;
   try {
-    answer = await fetch(url, {
-      method: "POST",
-      headers: { "content-type": "application/json", "x-csrf-token": token() },
-      body: JSON.stringify(object),
-    });
+    answer = await send();
+    if (answer.status === 403 && (await renewed())) answer = await send();
   } catch {
     throw new Error("the server does not answer: is palate ui running?");
   }
   return told(answer);
+}
+
+/** A page outlives the server: whether there is another form token by now, for the same person. */
+async function renewed() {
+  const page = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
+  const [old, fresh] = [held(document), held(page)];
+  if (!fresh?.content || fresh.content === old.content || name(page) !== name(document)) return false;
+  old.content = fresh.content;
+  return true;
 }
 
 /** Fetch a page's JSON twin, or any other JSON of ours. */
