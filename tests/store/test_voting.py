@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.store.arrivals import chat, signal
 
 from palate.curate.signals import Judged, settle
 from palate.records import Message, Verdict
-from palate.store.database import Store
+from palate.store.database import Store, StoreError
 from palate.store.erasing import erase, erase_user, everything_erased
 from palate.store.items import parse
 from palate.store.leasing import lease, leases_of
@@ -185,3 +186,26 @@ def test_an_annotators_words_are_deleted_with_the_annotator(store: Store, key: s
     assert erase_user(store, "ann").events == 2
     assert [one.annotator for one in words(store)] == ["eve"]
     assert leases_of(store, "ann") == []
+
+
+@pytest.mark.parametrize("fate", ["moved", "deleted", "replaced"])
+def test_a_word_is_not_kept_in_a_file_that_nobody_finds_again(tmp_path: Path, fate: str) -> None:
+    """An open file takes writes after its name is gone, or is another file's."""
+    file, other = tmp_path / "palate.db", tmp_path / "other.db"
+    Store.open(other).close()
+    with Store.open(file) as store:
+        store.add([chat("a?", "x", "y", "z", ids=("o:1",))], "log")
+        said = vote(find(store, "o:1").id)
+        keep(store, said)
+        if fate == "deleted":
+            file.unlink()
+        else:
+            file.rename(tmp_path / "moved.db")
+        if fate == "replaced":
+            other.rename(file)
+        with pytest.raises(StoreError, match="was moved, deleted or replaced while it was open"):
+            keep(store, replace(said, choice=0, over=1))
+        if fate == "moved":
+            (tmp_path / "moved.db").rename(file)
+            keep(store, replace(said, kind="tie"))
+            assert [one.kind for one in words(store)] == ["tie"]

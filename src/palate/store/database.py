@@ -43,6 +43,7 @@ class Store:
 
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self.engine, self.name = engine, name
+        self._file: Path | None = None
 
     @classmethod
     def open(cls, place: str | Path = DEFAULT, *, create: bool = True) -> Store:
@@ -58,6 +59,9 @@ class Store:
             raise StoreError(f"there is no store {file}: make one with palate import PATH")
         try:
             store = cls(sa.create_engine(url, **_options(file)), name)
+            if file is not None:
+                store._file = file.absolute()
+                sa.event.listen(store.engine, "connect", _remember(store._file))
             with store.reading() as connection:
                 version = version_of(connection)
             if version != VERSION:
@@ -103,7 +107,16 @@ class Store:
         with self.translated(), self.engine.begin() as connection:
             if self.is_sqlite:  # at once: a reader that turns writer can fail with "locked"
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+                self._check_place(connection)
             yield connection
+
+    def _check_place(self, connection: sa.Connection) -> None:
+        """What is written to a file that was moved or deleted meanwhile would be lost."""
+        if self._file is not None and connection.info["file"] != _identity(self._file):
+            raise StoreError(
+                f"the store {self.name} was moved, deleted or replaced while it was open: nothing "
+                "is written; put it back, or start again"
+            )
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -207,6 +220,24 @@ def _sqlite(file: Path) -> Any:
         return connection
 
     return connect
+
+
+def _remember(file: Path) -> Any:
+    """Notes of each new connection which file it has open."""
+
+    def note(_connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(file)
+
+    return note
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file is there, None where none is."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lower(value: Any) -> Any:
