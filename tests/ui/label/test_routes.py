@@ -275,3 +275,18 @@ def test_twenty_annotators_over_http_lose_and_double_nothing(many: Open) -> None
     counted = {key: sum(key == one for _, one in kept) for _, key in kept}
     assert len(counted) == 40
     assert counted == {key: queue.wanted(key) for key in counted}
+
+
+def test_nothing_is_left_only_once_the_store_has_been_read(
+    ready: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading ends while the page is made: no item was known, so more may come."""
+    queue = queue_of(ready.site)
+    queue.reading = True
+
+    def late(*_: Any) -> None:
+        queue.reading = False
+
+    monkeypatch.setattr(queue, "next", late)
+    told = page(ready.client)
+    assert (told["item"], told["progress"]["reading"]) == (None, True)

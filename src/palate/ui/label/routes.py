@@ -67,6 +67,8 @@ def show_label(site: Site, request: Request) -> Page:
     """
     queue, who = queue_of(site), me(request).name
     show = _show(request.query_params.get("show", "pairs"))
+    # Before the item: where none is known yet, the store must still count as being read.
+    progress = asdict(queue.progress(who, show))
     if "item" in request.query_params:
         served = Served(
             parse(request.query_params["item"]), _round(request.query_params.get("round", "0"))
@@ -82,7 +84,7 @@ def show_label(site: Site, request: Request) -> Page:
         {
             "show": show,
             "item": item,
-            "progress": asdict(queue.progress(who, show)),
+            "progress": progress,
             "last": _last(site, who),
             "guidelines": read_guidelines(site.settings.guidelines),
         },
