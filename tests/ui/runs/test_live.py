@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from tests.ui.runs.folders import begin, dpo_lines, finish, heldout_line, train_line, write
 
+from palate.ui.pages import NotThere
 from palate.ui.runs import live
 from palate.ui.runs.live import Follower, Followers, together
 from palate.ui.runs.metrics import Metrics
@@ -76,6 +78,33 @@ def test_what_came_before_the_listener_is_told_after_its_mark(folder: Path) -> N
         assert (await following(events, "points"))["lines"]["train.loss"] == [[4], [0.25]]
         await events.aclose()
 
+    asyncio.run(watch())
+
+
+def test_a_run_that_is_deleted_and_begun_anew_is_followed_again(folder: Path) -> None:
+    """`rm -r runs/desk`, and the same recipe once more, while a page is open."""
+
+    def state() -> State:
+        if not (folder / "config.yaml").is_file():
+            missed.append(1)
+            raise NotThere("there is no run of that name")
+        return State("running")
+
+    async def watch() -> None:
+        one = Follower(folder.name, Metrics(folder / "metrics.jsonl"), state)
+        events = one.listen(one.metrics.read())
+        await following(events, "progress")
+        waiting = asyncio.create_task(following(events, "again"))
+        shutil.rmtree(folder)
+        async with asyncio.timeout(PATIENCE):
+            while len(missed) < 2:
+                await asyncio.sleep(0.01)
+        begin(folder.parent)
+        write(folder, train_line(1, loss=9.0))
+        assert (await waiting)["run"] == "desk"
+        await events.aclose()
+
+    missed: list[int] = []
     asyncio.run(watch())
 
 

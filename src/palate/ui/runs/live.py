@@ -133,7 +133,11 @@ class Follower:
 
     async def _follow(self) -> None:
         while True:
-            seen = await asyncio.to_thread(self.look)
+            try:
+                seen = await asyncio.to_thread(self.look)
+            except (ValueError, OSError):  # deleted or moved: the run may begin anew in its place
+                await asyncio.sleep(SELDOM)
+                continue
             if seen != self.seen:
                 self._told.clear()
                 self.seen = seen
