@@ -18,6 +18,8 @@ Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
 MOST_TALKS = 500
 """Conversations that are kept; the one that rested longest goes first."""
+MOST_OF_ONE = 50
+"""Conversations of one person: whoever begins many drops their own, not what others write in."""
 LONGEST = 100_000
 """Characters of a message, and of a system prompt."""
 MOST_SAID = 1_000_000
@@ -117,8 +119,8 @@ class Talk:
 class Talks:
     """The conversations of everybody, by their id; a person sees their own only."""
 
-    def __init__(self, most: int = MOST_TALKS) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST_TALKS, of_one: int = MOST_OF_ONE) -> None:
+        self._most, self._of_one = most, of_one
         self._talks: OrderedDict[str, Talk] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -126,6 +128,9 @@ class Talks:
         """Keep it."""
         with self._lock:
             self._talks[talk.id] = talk
+            own = [key for key, one in self._talks.items() if one.owner == talk.owner]
+            for key in own[: -self._of_one]:
+                del self._talks[key]
             while len(self._talks) > self._most:
                 self._talks.popitem(last=False)
         return talk
