@@ -162,6 +162,7 @@ def test_files_hold_what_was_found_and_no_formula(data: Open) -> None:
     found = dict(zip(header, row, strict=True))
     assert found["source"] == "'=cmd.jsonl"
     assert found["answers"].startswith(EVIL)
+    assert "\n\n* * *\n\n" in found["answers"], "what separates answers is no formula either"
     assert found["events"] == "1 vote"
     assert "user-9" not in answer.text
     lines = data.client.get("/data/export.jsonl").text.splitlines()

@@ -23,6 +23,7 @@ EXPORTED = 10_000  # interactions of one file
 _SHOWN = 25
 _AT_ONCE = 250  # interactions that an export reads at once
 _PATIENCE = 5.0  # seconds of one step of an export
+_BETWEEN = "\n\n* * *\n\n"  # answers of one cell; dashes would begin a formula
 _RECENT = 200  # interactions whose models and tags are offered
 _OFFERED = 30
 _SYSTEM = {"system", "developer"}
@@ -89,7 +90,7 @@ def _cells(store: Store, asked: Asked) -> Iterator[list[Cell]]:
                 ", ".join(f"{number} {kind}" for kind, number in events[one.id].items()),
                 ", ".join(f"{name}={value}" for name, value in sorted(example.tags.items())),
                 "\n\n".join(f"{turn.role}: {turn.content}" for turn in example.prompt),
-                "\n\n---\n\n".join(c.text for c in example.completions),
+                _BETWEEN.join(c.text for c in example.completions),
             ]
 
 
