@@ -71,7 +71,7 @@ def test_the_recipe_changes_no_default(tmp_path: Path) -> None:
 
 def test_every_setting_of_the_recipe_is_explained(tmp_path: Path) -> None:
     data = write(tmp_path / "pairs.jsonl", [PAIR])
-    text = recipe.recipe_text("m", str(data), "dpo", recipe.look(str(data)))
+    text = recipe.recipe_text("m", str(data), "dpo", recipe.look(str(data)), "2 pairs")
     lines = text.splitlines()
     settings = [i for i, line in enumerate(lines) if line.strip() and "#" not in line]
     unexplained = [lines[i] for i in settings if "#" not in lines[i - 1]]

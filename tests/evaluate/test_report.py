@@ -212,7 +212,7 @@ def test_a_damaged_file_is_named_and_never_fatal(
 
 def test_an_empty_folder_says_that_nothing_was_measured(tmp_path: Path) -> None:
     found = page(tmp_path)
-    assert "Nothing was measured in this run" in found.text
+    assert "Nothing has been measured yet" in found.text
     assert "results.json is missing" in found.text
     assert found.text.count("not measured") > 10
     with pytest.raises(ValueError, match="no such folder"):

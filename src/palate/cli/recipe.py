@@ -80,7 +80,7 @@ def run_init(model: str, data: str, out: str) -> None:
     say = reporter_for()
     say.table(f"{data}: {found.format}", ["found", "count", ""], _rows(found))
     say.note(f"method: {method} ({why})")
-    text = recipe_text(model, data, method, found)
+    text = recipe_text(model, data, method, found, why)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("x", encoding="utf-8") as handle:
         handle.write(text)
@@ -254,8 +254,12 @@ def _counts(shapes: dict[str, int]) -> str:
     return ", ".join(f"{count} {_SHAPES[shape]}" for shape, count in shapes.items())
 
 
-def recipe_text(model: str, data: str, method: str, found: Found) -> str:
-    """The recipe: what people change, each with its field's own description above it."""
+def recipe_text(model: str, data: str, method: str, found: Found, why: str) -> str:
+    """The recipe: what people change, each with its field's own description above it.
+
+    What was found in the data, and why the method was chosen, is at its head; the site's form
+    shows that too (`palate.ui.runs.bases`).
+    """
     about = f"{_counts(found.shapes)}; format {found.format}"
     if not found.whole:
         about += f"; the first {found.rows} rows"
@@ -284,7 +288,7 @@ def recipe_text(model: str, data: str, method: str, found: Found) -> str:
     }
     lines = [
         *_comment("A recipe for `palate train`, written by `palate init`."),
-        *_comment(f"The data: {about}."),
+        *_comment(f"The data: {about}. The method: {method} ({why})."),
         *_comment(
             "Any setting can also be given on the command line, as in train.epochs=2. What is "
             "not listed keeps its default: docs/config.md lists everything."

@@ -22,7 +22,7 @@ def headline(run: RunFiles) -> str:
         losses = [loss for line in lines if (loss := number(line, "loss")) is not None]
         if losses:
             return f"{name}: {decimal(losses[0])} \u2192 {decimal(losses[-1])}"
-    return "Nothing was measured in this run"
+    return "Nothing has been measured yet"
 
 
 def details(run: RunFiles) -> str:

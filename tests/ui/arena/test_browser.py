@@ -26,7 +26,7 @@ def test_chat_and_vote_by_keyboard(duels: Duels, browser_page: Any) -> None:
     assert page.locator("#left [data-name]").is_hidden()
     assert page.get_by_label("Your message").is_disabled(), "first the vote"
     page.keyboard.press("5")
-    page.get_by_text("Your vote is kept.").wait_for()
+    page.get_by_text("Your vote is saved.").wait_for()
     assert page.locator("#right [data-name]").text_content() in {"new", "old"}
     assert "1 won, 0 tied, 0 lost" in page.locator("[data-tally]").text_content() or (
         "0 won, 0 tied, 1 lost" in page.locator("[data-tally]").text_content()
@@ -54,9 +54,9 @@ def test_the_owner_chooses_who_meets(duels: Duels, browser_page: Any) -> None:
     for name in ("first", "second"):
         page.locator(f"#{name}-known").select_option("")
         page.locator(f"#{name}").fill(f"{duels.new.url}#{name}")
-    page.get_by_role("button", name="Let them meet").click()
-    page.get_by_text("they meet now").wait_for()
+    page.get_by_role("button", name="Use these two").click()
+    page.get_by_text("these two are in the arena now").wait_for()
     page.locator("#second").fill("run:none")
-    page.get_by_role("button", name="Let them meet").click()
+    page.get_by_role("button", name="Use these two").click()
     page.locator("#second-problem").get_by_text("there is no run 'none'").wait_for()
     browser_page.problems[:] = [one for one in page.problems if "422" not in one]

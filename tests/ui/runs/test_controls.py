@@ -13,7 +13,7 @@ from tests.ui.runs.test_processes import World
 
 from palate.ui import app
 from palate.ui.app import Area
-from palate.ui.runs import controls
+from palate.ui.runs import controls, routes
 from palate.ui.runs.bases import bases, shipped
 from palate.ui.runs.processes import Processes
 
@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> World:
 def site(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """A site whose runs are those of the stand-in for the command line."""
     monkeypatch.setattr(controls, "Processes", lambda runs: Processes(runs, world.command))
-    monkeypatch.setattr(app, "areas", lambda: [Area("/runs", "Runs", "Watch.", controls.routes())])
+    monkeypatch.setattr(app, "areas", lambda: [Area("/runs", "Runs", "Watch.", routes.routes())])
     with serving(tmp_path) as running:
         yield running
     world.end()
@@ -49,6 +49,9 @@ def test_a_run_from_the_form_to_its_end(site: Open, world: World) -> None:
     assert "palate train" in facts["run"]["command"]
     assert facts["lines"][-1] == "ready"
     assert "ready" in site.client.get("/runs/desk/log").text
+    page = site.client.get("/runs/desk").text
+    assert page.count('href="/runs/desk/log"') == 2  # beside the samples, and where charts will be
+    assert "What could not be read" not in page
     assert start(site).json() == {
         "error": "desk is running already",
         "fields": {"name": "desk is running already"},
@@ -106,6 +109,7 @@ def test_the_form_begins_from_what_is_there_and_from_nothing_else(site: Open, wo
     dpo = next(one for one in listed if one["key"] == "recipe/dpo")
     assert dpo["about"].startswith("Direct Preference Optimization with a LoRA adapter")
     assert "palate train" not in dpo["about"]
+    assert all(one["about"].endswith((".", "…")) for one in listed if one["key"] != "run/desk")
     for key in ("recipe/../dpo", "run/../desk", "/etc/passwd", "kept/none", "recipe/"):
         assert site.client.get("/runs/new", params={"from": key}).status_code == 404
 
@@ -159,6 +163,10 @@ def test_data_is_looked_at_as_by_init(site: Open, tmp_path: Path) -> None:
     assert answer.json() == {"url": "/runs/new?from=kept/talks"}
     facts = site.client.get("/runs/new.json", params={"from": "kept/talks"}).json()
     assert facts["form"]["method"]["name"] == "dpo"
+    assert facts["base"]["about"] == (
+        "The data: 2 with a chosen and a rejected answer; format trl. The method: dpo (2 pairs, "
+        "which is few: expect little)."
+    )
     again = site.client.post("/runs/new/init", json={"model": "m", "data": str(rows)})
     assert again.json() == {"url": "/runs/new?from=kept/talks-2"}
     for model, data, words in (

@@ -95,5 +95,5 @@ def test_odd_files_break_no_row(tmp_path: Path, text: str) -> None:
     for name in ("config.yaml", "metrics.jsonl", "results.json"):
         (folder / name).write_text(text, encoding="utf-8")
     row = Rows().of("desk", folder, State("unfinished"))
-    assert row["headline"] == "Nothing was measured in this run"
+    assert row["headline"] == "Nothing has been measured yet"
     assert row["method"] == "?"

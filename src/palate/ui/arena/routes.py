@@ -92,7 +92,7 @@ def choose(site: Site, _request: Request, given: dict[str, Any]) -> Mapping[str,
         except ValueError as error:
             problems[name] = str(error)
     if problems:
-        raise FieldErrors("these two cannot stand in the arena", problems)
+        raise FieldErrors("these two models cannot be used", problems)
     arena = arena_of(site)
     arena.choose(found[0], found[1])
     return {"pair": [one.key for one in found], "serving": _serving(arena)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from palate.ui.runs.states import is_free
 _PACKAGE = Path(__file__).resolve().parents[2]
 _COMMAND = "palate train"
 _PLACEHOLDER = "my-"  # how the paths begin that a reader of a shipped recipe replaces
-_ABOUT = 240
+_ABOUT = 320
+_FOUND = re.compile(r"The data: .*?(?= Any setting can )")
+"""What `palate init` says at the head of a recipe: what it found, and why the method fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ def bases(runs: Path) -> Mapping[str, Base]:
     kept = [path for path in sorted((runs / ".recipes").glob("*.yaml")) if path.stem not in begun]
     found = [
         *(Base(f"run/{path.parent.name}", path.parent.name, "run", "", path) for path in folders),
-        *(Base(f"kept/{path.stem}", path.stem, "kept", "", path) for path in kept),
+        *(Base(f"kept/{path.stem}", path.stem, "kept", _found(path), path) for path in kept),
         *(
             Base(f"recipe/{path.stem}", path.stem, "recipe", _about(path), path)
             for path in shipped()
@@ -86,7 +89,17 @@ def free_name(runs: Path, wanted: str) -> str:
 
 
 def _about(path: Path) -> str:
-    """The comment at the head of a recipe, without the command that it shows."""
+    """The comment at the head of a recipe, without the command that it shows; long ones are cut."""
+    return textwrap.shorten(_comment(path), _ABOUT, placeholder=" …")
+
+
+def _found(path: Path) -> str:
+    """What was found in the data; empty for a recipe that `palate init` did not write."""
+    found = _FOUND.search(_comment(path))
+    return found[0] if found else ""
+
+
+def _comment(path: Path) -> str:
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -94,4 +107,4 @@ def _about(path: Path) -> str:
         text = line.lstrip("# ")
         if not text.startswith(_COMMAND):
             lines.append(text)
-    return " ".join(lines)[:_ABOUT]
+    return " ".join(lines)

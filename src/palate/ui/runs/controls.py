@@ -79,7 +79,8 @@ def show_form(site: Site, request: Request) -> Page:
         if key not in known:
             raise NotThere("there is no such recipe to begin from: /runs/new lists them")
         values = begin(known[key], site.runs, site.settings.db)
-        facts |= {"base": {"key": key, "name": known[key].name}, "form": form_facts(values)}
+        base = {"key": key, "name": known[key].name, "about": known[key].about}
+        facts |= {"base": base, "form": form_facts(values)}
     return Page("run_new.html.j2", facts)
 
 

@@ -1,4 +1,4 @@
-"""The pages of runs: the list, one run live, its samples, several laid over each other."""
+"""The pages of runs: the list, one run live, its samples, several in the same charts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def show_samples(site: Site, request: Request) -> Page:
 
 
 def show_compared(site: Site, request: Request) -> Page:
-    """Several runs laid over each other: `?run=A&run=B`."""
+    """Several runs in the same charts: `?run=A&run=B`."""
     found = _several(site, request)
     shelf = library(site)
     read = []

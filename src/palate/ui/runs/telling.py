@@ -79,7 +79,9 @@ def page_of(run: RunFiles, metrics: Metrics) -> dict[str, Any]:
         absent = missing(metrics, run.results)
         rows = _latest_rows(metrics)
         odd = metrics.odd
-    unread = [clean(line) for line in run.unread]
+    # What a run writes later is no fault while it is not complete.
+    later = () if run.results else (" is missing",)
+    unread = [clean(line) for line in run.unread if not line.endswith(later)]
     if odd:
         unread.append(f"metrics.jsonl: {odd} lines cannot be read")
     return {

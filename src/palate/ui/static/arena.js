@@ -35,9 +35,9 @@ function drawTurns() {
 
 function ended(side, finish, why) {
   const words = {
-    stop: part(side, "text").textContent.trim() ? "" : "It said nothing.",
-    length: "Cut off at its longest.",
-    error: `No whole answer: ${why}`,
+    stop: part(side, "text").textContent.trim() ? "" : "The answer is empty.",
+    length: "Cut off at the longest allowed length.",
+    error: `No complete answer: ${why}`,
   }[finish];
   part(side, "end").textContent = words;
   part(side, "end").hidden = !words;
@@ -123,7 +123,7 @@ function finish(whole) {
     state(`Both have ended${said}: which one is better?`);
     at("duel").focus({ preventScroll: true });
   } else {
-    state("There are no two whole answers, so there is nothing to vote on: ask again.", true);
+    state("One of the answers is not complete, so there is nothing to vote on: ask again.", true);
     at("again").focus({ preventScroll: true });
   }
 }
@@ -190,7 +190,7 @@ async function vote(choice) {
     box.querySelector("[data-names]").textContent = `A was ${told.names.left}, B was ${told.names.right}.`;
     box.querySelector("[data-tally]").textContent = tallied(told.tally);
     box.querySelector("[data-on]").textContent = onward(choice, told.goes_on);
-    state("Your vote is kept.");
+    state("Your vote is saved.");
     if (told.goes_on === null) field("said").value = talk.asked;
     field("said").focus();
   } catch (error) {

@@ -43,7 +43,7 @@ at("contenders").addEventListener("submit", async (event) => {
   }
   try {
     const { serving } = await post("/arena/contenders", given);
-    say("they meet now in the arena");
+    say("these two are in the arena now");
     draw(serving);
   } catch (error) {
     for (const [name, words] of Object.entries(error.fields ?? {})) problem(name, words);

@@ -70,8 +70,8 @@ function arrange(specs) {
     }
   }
   const [main, rest] = [charts.filter((one) => !one.spec.more), charts.filter((one) => one.spec.more)];
-  place.replaceChildren(...main.map((one) => one.node));
-  if (!main.length) place.append(el("p", { class: "soft" }, "No step has been recorded yet."));
+  const empty = place.querySelector("[data-empty]") ?? el("p", { class: "soft" }, "No step has been recorded yet.");
+  place.replaceChildren(...(main.length ? main.map((one) => one.node) : [empty]));
   more.querySelector(".charts").replaceChildren(...rest.map((one) => one.node));
   more.hidden = !rest.length;
 }
@@ -113,7 +113,7 @@ function onProgress({ state, progress }) {
   if (words && step !== null) {
     words.textContent = `${step.toLocaleString("en")}${total ? ` of ${total.toLocaleString("en")}` : ""} steps`;
   }
-  const left = document.querySelector("#progress .soft");
+  const left = document.querySelector("#progress .steps ~ .soft");
   if (left) left.textContent = going ? progress.left_words : "";
   const changed = place.dataset.state !== state;
   place.dataset.state = state;
@@ -169,6 +169,11 @@ function listen(mark) {
   });
 }
 
+// A run that was resumed or stopped here: its events tell of that seconds later.
+document.addEventListener("run-state", ({ detail }) => {
+  place.dataset.state = detail.word;
+  refresh(["progress"]);
+});
 choose();
 wordsButton(document);
 draw().then((mark) => listen(mark ?? ""));

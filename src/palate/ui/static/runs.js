@@ -11,7 +11,7 @@ if (form) {
     const count = form.querySelectorAll('input[name="run"]:checked').length;
     button.disabled = count < 1 || count > MOST;
     if (count > MOST) words.textContent = `At most ${MOST} runs can be told apart.`;
-    else words.textContent = count ? `${count} chosen.` : "Choose the runs to compare.";
+    else words.textContent = count ? `${count} chosen.` : "Tick the runs to compare.";
   };
   form.addEventListener("change", told);
   told();

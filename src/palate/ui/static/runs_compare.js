@@ -1,4 +1,4 @@
-// Several runs laid over each other: one colour and dash pattern each, one cursor for all charts.
+// Several runs in the same charts: one colour and dash pattern each, one cursor for all charts.
 import { Chart, Lines, lookOfRun, redrawing, swatch, zoomFields } from "./charts.js";
 import { get, live, say } from "./site.js";
 
