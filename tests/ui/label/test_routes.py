@@ -12,10 +12,12 @@ import pytest
 from tests.ui.conftest import Open, asked, fill, serving, until
 
 from palate.records import Arrival, Message
-from palate.store.database import Store
+from palate.store.database import Store, StoreError
 from palate.store.erasing import erase
 from palate.store.reading import find, stored
 from palate.store.voting import words
+from palate.ui.label import queue as queue_module
+from palate.ui.label import routes
 from palate.ui.label.routes import queue_of
 
 
@@ -290,3 +292,36 @@ def test_nothing_is_left_only_once_the_store_has_been_read(
     monkeypatch.setattr(queue, "next", late)
     told = page(ready.client)
     assert (told["item"], told["progress"]["reading"]) == (None, True)
+
+
+def test_behind_a_store_that_is_locked_a_vote_is_said_not_to_be_kept(
+    ready: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "_PATIENCE", 0.05)
+    item = page(ready.client)["item"]["item"]
+    with queue_of(ready.site).one_writer:  # another thread waits for another program
+        status, why = refused(ready.client, "/label/vote", item=item, say="tie")
+    assert (status, why.startswith("another program is writing")) == (400, True)
+    assert words(ready.site.store) == []
+    send(ready.client, "/label/vote", item=item, say="tie")
+    assert len(words(ready.site.store)) == 1
+
+
+def test_a_store_that_fails_for_a_moment_loses_no_item(
+    ready: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item that could not be read is not one that was deleted."""
+
+    def fails(*_: Any) -> dict[str, Any]:
+        raise StoreError("the store palate.db failed: disk I/O error")
+
+    before = page(ready.client)
+    with monkeypatch.context() as patched:
+        patched.setattr(routes, "shown_item", fails)
+        answer = ready.client.get("/label.json")
+        assert (answer.status_code, "disk I/O error" in answer.text) == (400, True)
+        key = {"item": before["item"]["item"], "round": 0}
+        assert ready.client.get("/label.json", params=key).status_code == 400
+    after = page(ready.client)
+    assert after["item"]["item"] == before["item"]["item"]
+    assert after["progress"]["left"] == before["progress"]["left"]

@@ -16,7 +16,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from palate.store.database import Store
+from palate.store.database import Store, StoreError
 from palate.store.items import Item, parse
 from palate.store.leasing import lease, leases_of
 from palate.store.schema import EVENT, INTERACTION
@@ -34,6 +34,7 @@ BETWEEN = 20
 _FIRST = 500  # interactions after which something is served; then at each doubling
 _LOOK = 5.0  # seconds between two looks at whether the store has grown
 _REST = 4.0  # a scan is followed by a rest of so many times its duration
+_PATIENCE = 30.0  # seconds behind others' writes, after which a word is said not to be kept
 _WORDS = 50  # events of others that are not worth a scan
 
 
@@ -64,6 +65,20 @@ class _Line:
         self.first = 0
 
 
+class _OneWriter:
+    """A lock that is not waited for without end: behind a store that is locked all would stand."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise StoreError("another program is writing to the store: try again in a moment")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Queue:
     """Items for annotators; safe from several threads. `close` ends the reading."""
 
@@ -80,7 +95,7 @@ class Queue:
         self.twice, self.between = twice, between
         self.memory = Memory(self.wanted)
         self.reading = True
-        self.one_writer = threading.Lock()
+        self.one_writer = _OneWriter()
         """SQLite lets one write, and others wait by looking again ever more seldom: threads of one
         server wait here instead, and go on at once."""
         self._lines: dict[Show, _Line] = {show: _Line(()) for show in SHOWS}

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from palate.store.database import StoreError
 from palate.store.items import Item, example_of_item, home, parse, settle_home
 from palate.store.leasing import release
 from palate.store.reading import stored_of
@@ -75,6 +76,8 @@ def show_label(site: Site, request: Request) -> Page:
         )
         try:
             item: dict[str, Any] | None = _shown(site, served, who)
+        except StoreError:
+            raise
         except ValueError as error:
             raise NotThere(str(error)) from None
     else:
@@ -173,6 +176,8 @@ def _next(
             return None
         try:
             return _shown(site, served, who)
+        except StoreError:
+            raise
         except ValueError:  # deleted since the store was read
             queue.gone(served.item)
             release(site.store, who, [served.item.key])
