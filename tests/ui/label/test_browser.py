@@ -56,7 +56,7 @@ def test_voting_by_keyboard(site: Open, label: Any) -> None:
     assert [one.strength for one in found] == [1.0, 0.75, None, 0.75, 1.0, None, None]
     assert [one.choice == one.shown[0] for one in found[:2]] == [True, True]
     assert [one.choice == one.shown[1] for one in found[3:5]] == [True, True]
-    assert "Kept" in label.inner_text("#state")
+    assert "Saved" in label.inner_text("#state")
     assert "model-" in label.inner_text("#last")
 
 
@@ -97,7 +97,7 @@ def test_a_vote_that_does_not_arrive_stays_and_is_sent_again(site: Open, label: 
     label.route("**/label/vote", lambda route: route.abort())
     label.keyboard.press("1")
     label.wait_for_selector("#unsent:not([hidden])")
-    assert "Kept" not in label.inner_text("#state")
+    assert "Saved" not in label.inner_text("#state")
     assert said(site) == []
     label.unroute("**/label/vote")
     label.click("#again")

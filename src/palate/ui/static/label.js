@@ -169,12 +169,12 @@ async function send(word) {
     arrived = Math.max(arrived, word.number);
     progress(answer.progress);
     remember(answer.kept);
-    state(`Kept: ${described(answer.kept)}`);
+    state(`Saved: ${described(answer.kept)}`);
   } catch (error) {
     unsent = [...unsent.filter((one) => !sameItem(one, word)), word];
     const cure = error.status === 401 ? ", in another tab; then try again here, where your vote waits" : "";
     at("unsent-why").textContent = error.message + cure;
-    state("Your last vote is not kept yet.");
+    state("Your last vote is not saved yet.");
   }
   flying = flying.filter((one) => one !== word);
   drawUnsent();
