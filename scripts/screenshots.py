@@ -2,8 +2,8 @@
 
 A desk is set up in a folder of its own: the support desk's log in a store, votes of three people,
 and the runs of FOLDER (finished ones, for instance of `palate quickstart`). Then Debian's chromium
-takes each page at 1280 and at 375 pixels, light and dark. Those that the README shows go to
-docs/images/ui/, all of them to `--out`.
+takes each page at 1280 and at 375 pixels, light and dark, into `--out`. With `--docs` the four
+pictures of a page become one small sheet in docs/images/ui/, and docs/ui-pages.md shows them all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from palate.ui.running import Running
@@ -34,6 +35,14 @@ WIDTHS, SCHEMES = (1280, 375), ("light", "dark")
 TALLEST = 1600  # pixels of a picture: the beginning of a page tells
 SAYS = ("clearly-first", "slightly-first", "tie", "slightly-second", "clearly-second")
 PATIENCE = 180_000  # milliseconds
+IMAGES = ROOT / "docs" / "images" / "ui"
+GAP = 8  # pixels between the pictures of a sheet
+SHOWN = """\
+# The pages, shown
+
+Each page of [`palate ui`](ui.md) over the support desk's log and two runs, wide and narrow, light and dark. `python
+scripts/screenshots.py --runs FOLDER --docs` takes them again.
+"""
 
 
 def main() -> None:
@@ -44,6 +53,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="pages whose name holds this")
     parser.add_argument("--models", nargs=2, help="two contenders, asked for real")
     parser.add_argument("--votes", type=int, default=30, help="of each of three people")
+    parser.add_argument("--docs", action="store_true", help="write the sheets of docs/ui-pages.md")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, desk(Path(folder), args) as site:
@@ -54,6 +64,30 @@ def main() -> None:
                 for scheme in SCHEMES:
                     take(browser, site, args, width, scheme)
             browser.close()
+    if args.docs:
+        show(args.out)
+
+
+def show(out: Path) -> None:
+    """One sheet for each page, half as large, and the page that shows them."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    names = sorted({path.name.rsplit("-", 2)[0] for path in out.glob("*-light.png")})
+    lines = [SHOWN]
+    for name in names:
+        parts = [Image.open(out / f"{name}-{w}-{s}.png") for w in WIDTHS for s in SCHEMES]
+        small = [part.convert("RGB").resize((part.width // 2, part.height // 2)) for part in parts]
+        wide = sum(part.width for part in small) + GAP * (len(small) - 1)
+        sheet = Image.new("RGB", (wide, max(part.height for part in small)), "#b9b4aa")
+        at = 0
+        for part in small:
+            sheet.paste(part, (at, 0))
+            at += part.width + GAP
+        sheet.save(IMAGES / f"{name}.webp", quality=70, method=6)
+        title = name.replace("-", " ")
+        lines.append(
+            f"## {title}\n\n![{title}, wide and narrow, light and dark](images/ui/{name}.webp)\n"
+        )
+    (ROOT / "docs" / "ui-pages.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 @contextmanager
