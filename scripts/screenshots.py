@@ -40,8 +40,8 @@ GAP = 8  # pixels between the pictures of a sheet
 SHOWN = """\
 # The pages, shown
 
-Each page of [`palate ui`](ui.md) over the support desk's log and two runs, wide and narrow, light and dark. `python
-scripts/screenshots.py --runs FOLDER --docs` takes them again.
+Each page of [`palate ui`](ui.md) over the support desk's log and two runs, wide and narrow, light
+and dark. `python scripts/screenshots.py --runs FOLDER --docs` takes them again.
 """
 
 
