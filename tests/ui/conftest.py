@@ -130,8 +130,8 @@ def site(tmp_path: Path) -> Iterator[Open]:
 def chromium() -> Iterator[Any]:
     """A headless browser; tests that want one are skipped where there is none.
 
-    Of one module: playwright holds an event loop in this thread for as long as it is open, and tests
-    of others run loops of their own.
+    Of one module: playwright holds an event loop in this thread for as long as it is open, and
+    tests of other modules run loops of their own.
     """
     if not CHROMIUM.is_file():
         pytest.skip(f"there is no browser at {CHROMIUM}")
