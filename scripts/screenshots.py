@@ -191,7 +191,24 @@ def take(browser: Browser, site: Site, args: Any, width: int, scheme: Any) -> No
             page.goto(site.url + path)
             page.wait_for_timeout(900)  # charts draw, and streams tell their first points
             save(page, args.out / f"{name}-{width}-{scheme}.png")
+    if args.models and args.only in "arena-duel":
+        duel(page, site)
+        save(page, args.out / f"arena-duel-{width}-{scheme}.png")
     context.close()
+
+
+def duel(page: Page, site: Site) -> None:
+    """The two models answer one message of a customer's, and one of them is voted for."""
+    page.goto(f"{site.url}/arena")
+    page.get_by_text("Sampling settings").click()
+    page.get_by_label("System prompt").fill(SYSTEM)
+    page.get_by_label("Longest answer").fill("64")
+    page.get_by_text("Sampling settings").click()
+    page.get_by_label("Your message").fill("The tent I ordered has not arrived yet.")
+    page.keyboard.press("Enter")
+    page.get_by_text("Both have ended").wait_for()
+    page.keyboard.press("2")
+    page.get_by_text("Your vote is saved.").wait_for()
 
 
 def save(page: Page, path: Path) -> None:
@@ -208,6 +225,10 @@ def save(page: Page, path: Path) -> None:
     page.set_viewport_size(view)
 
 
+SYSTEM = """\
+You are the assistant of Harbour & Pine, a shop for home and outdoor goods. Answer in one paragraph
+of 15 to 50 words, and end with a question about the order or the item.
+"""
 GUIDELINES = """\
 # What a good answer is
 
