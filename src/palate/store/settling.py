@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import sqlalchemy as sa
-
 from palate.records import ADJUDICATED, Signal
 from palate.store.adding import now
 from palate.store.database import Store
+from palate.store.items import SOURCE
 from palate.store.rows import event_row, short_hash
-from palate.store.schema import EVENT, INTERACTION
 from palate.store.sources import open_source
-
-SOURCE = "palate ui"
+from palate.store.wording import empty_events, replace_events
 
 
 def settled_id(interaction: str, places: Sequence[int]) -> str:
@@ -39,19 +36,11 @@ def settle(store: Store, interaction: str, places: Sequence[int], word: Signal) 
     row |= {"by_whom": by, "time": now(), "source": source, "line": 0, "erased": None}
     row["hash"] = short_hash(f"{key} {said}")  # of the words: it finds them in snapshots
     with store.writing() as connection:
-        there = sa.select(INTERACTION.c.id).where(
-            INTERACTION.c.id == interaction, INTERACTION.c.erased.is_(None)
-        )
-        if connection.execute(there).first() is None:
-            raise ValueError("this conversation is not in the store any more: reload the page")
-        again = sa.update(EVENT).where(EVENT.c.id == key).values(**row)
-        if not connection.execute(again).rowcount:
-            connection.execute(sa.insert(EVENT).values(**row))
+        gone = "this conversation is not in the store any more: reload the page"
+        replace_events(store, connection, [row], gone)
 
 
 def unsettle(store: Store, interaction: str, places: Sequence[int]) -> bool:
     """Take the last word back; whether there was one. A tombstone stays, without words."""
-    mine = EVENT.c.id == settled_id(interaction, places), EVENT.c.erased.is_(None)
-    emptied = {"said": None, "by_whom": None, "hash": None, "erased": now()}
     with store.writing() as connection:
-        return connection.execute(sa.update(EVENT).where(*mine).values(**emptied)).rowcount > 0
+        return empty_events(connection, [settled_id(interaction, places)], now()) > 0

@@ -20,9 +20,10 @@ from palate.records import Message, Signal
 from palate.store.database import Store
 from palate.store.items import SOURCE
 from palate.store.rows import event_row, short_hash
-from palate.store.schema import ASIDES, EVENT, INTERACTION, LEASE
+from palate.store.schema import ASIDES, EVENT, LEASE
 from palate.store.schema import SOURCE as SOURCES
 from palate.store.sources import open_source
+from palate.store.wording import empty_events, replace_events
 
 WordKind = Literal["vote", "tie", "thumb", "skip", "flag"]
 
@@ -85,14 +86,10 @@ def keep(store: Store, word: Word, item: str | None = None) -> None:
     if word.edit is not None:
         rows.append(_row(word, edit_id(word.id), source, time, edited=True))
     with store.writing() as connection:
-        there = sa.select(INTERACTION.c.id).where(
-            INTERACTION.c.id == word.interaction, INTERACTION.c.erased.is_(None)
-        )
-        if connection.execute(there).first() is None:
-            raise ValueError("this conversation was deleted meanwhile: go on with the next one")
-        connection.execute(_replacing(store), rows)
+        gone = "this conversation was deleted meanwhile: go on with the next one"
+        replace_events(store, connection, rows, gone)
         if word.kind in ASIDES:
-            _empty(connection, [edit_id(word.id)])
+            empty_events(connection, [edit_id(word.id)], _now())
         if item is not None:
             mine = LEASE.c.item == item, LEASE.c.annotator == word.annotator
             connection.execute(sa.delete(LEASE).where(*mine))
@@ -104,7 +101,7 @@ def withdraw(store: Store, word: str) -> bool:
     The tombstone keeps no hash: nothing was deleted, so no snapshot has to be cleaned of it.
     """
     with store.writing() as connection:
-        return _empty(connection, [word, edit_id(word)]) > 0
+        return empty_events(connection, [word, edit_id(word)], _now()) > 0
 
 
 def words(store: Store) -> list[Word]:
@@ -220,22 +217,6 @@ def _edit(word: Word) -> str:
     assert word.edit is not None
     turn = Message("assistant", word.edit)
     return event_row(Signal((), "edit", word.choice, edit=(turn,), by=word.annotator))[1]
-
-
-def _replacing(store: Store) -> Any:
-    """An insert of events that takes the place of what is there under the same id."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    insert = (sqlite.insert if store.is_sqlite else postgresql.insert)(EVENT)
-    changing = ("kind", "said", "by_whom", "time", "source", "line", "hash", "erased")
-    values = {name: insert.excluded[name] for name in changing}
-    return insert.on_conflict_do_update(index_elements=[EVENT.c.id], set_=values)
-
-
-def _empty(connection: sa.Connection, keys: Sequence[str]) -> int:
-    emptied = {"said": None, "by_whom": None, "hash": None, "erased": _now()}
-    there = EVENT.c.id.in_(keys), EVENT.c.erased.is_(None)
-    return connection.execute(sa.update(EVENT).where(*there).values(**emptied)).rowcount
 
 
 def _now() -> str:
