@@ -101,11 +101,8 @@ def train(
         trackers = Trackers(config.train.trackers, resolved, folder, say.note)
         stack.callback(trackers.finish)
         learner = set_up(config, folder, continues, say, ranks)
-        ranks.on_main(
-            lambda: _freeze(
-                config, folder, continues, learner.renderer, method.data, say, known or {}
-            )
-        )
+        renderer, split = learner.renderer, known or {}
+        ranks.on_main(lambda: _freeze(config, folder, continues, renderer, method.data, say, split))
         data = read_snapshot(folder / "snapshot")
         stoppable = _Stoppable(say, should_stop, folder)
         parts, chosen = (data.train, data.heldout), (method, params)
