@@ -236,6 +236,7 @@ def test_a_runs_folder(finished: Run) -> None:
         "checkpoints",
         "config.yaml",
         "environment.json",
+        "heldout.jsonl",
         "metrics.jsonl",
         "model",
         "plan.json",

@@ -207,14 +207,14 @@ def _lock(folder: Path) -> int:
 def _move_aside(folder: Path) -> Path | None:
     """Move an earlier run's files into `NAME.1`, `NAME.2`, … beside the folder; returns which.
 
-    One that ended before it froze its data has nothing worth keeping and is cleared away.
-    config.yaml goes last: while it is there, a crash in between leaves a folder that is known
-    to be a run's.
+    One that ended before it froze its data has nothing worth keeping and is cleared away, but for
+    config.yaml, which the caller replaces: who looks on sees a run all the time. Else it goes
+    last: while it is there, a crash in between leaves a folder that is known to be a run's.
     """
     files = sorted(folder.iterdir(), key=lambda path: path.name == "config.yaml")
     if {path.name for path in files} <= _BEGINNINGS:
         for path in files:
-            if path.name != ".lock":
+            if path.name not in (".lock", "config.yaml"):
                 path.unlink()
         return None
     number = 1
