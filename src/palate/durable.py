@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,28 +61,36 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def commit_folder(
-    target: Path, fill: Callable[[Path], None], extra: dict[str, Any], *, shared: bool = False
+    target: Path,
+    fill: Callable[[Path], Mapping[str, str] | None],
+    extra: dict[str, Any],
+    *,
+    shared: bool = False,
 ) -> None:
     """Make `target` by filling a hidden folder beside it and renaming it into place.
 
-    `fill` writes the files; the manifest gets `extra` and every file's checksum. A folder
-    that is there already is replaced. After an error nothing is left behind and what
-    was there before still stands. Raises `OSError` for what the disk refuses. With `shared`,
-    several processes may be writing the same folder at once.
+    `fill` writes the files, and may return checksums that it knows already, by path; the manifest
+    gets `extra` and every file's checksum. A folder that is there already is replaced. After an
+    error nothing is left behind and what was there before still stands. Raises `OSError` for what
+    the disk refuses. With `shared`, several processes may be writing the same folder at once.
     """
     # One writer cleans up what it left behind in a crash; one of several must not.
     owner = f".{os.getpid()}" if shared else ""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_durable(target.parent)
     scratch = _free(target.with_name(f".{target.name}{owner}.tmp"))
     try:
         scratch.mkdir(exist_ok=True)
         (scratch / MARK).touch()
         with _disk_errors(target):
-            fill(scratch)
+            known = fill(scratch) or {}
         files = sorted(p for p in scratch.rglob("*") if p.is_file() and p != scratch / MARK)
-        sums = {str(p.relative_to(scratch)): file_hash(p) for p in files}
+        names = [str(path.relative_to(scratch)) for path in files]
+        sums = {n: known.get(n) or file_hash(p) for n, p in zip(names, files, strict=True)}
         for path in files:
             _sync_file(path)
+        for path in scratch.rglob("*"):
+            if path.is_dir():
+                sync_folder(path)
         write_json(scratch / MANIFEST, {**extra, "files": sums})
         (scratch / MARK).unlink()  # from here the manifest shows whose it is
         _put(scratch, target)
@@ -219,6 +227,15 @@ def turn(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Non
         yield
     finally:
         os.close(handle)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder and those above it, each of which outlives a power cut."""
+    if folder.is_dir():
+        return
+    _make_durable(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -24,6 +24,7 @@ from palate.durable import verify_folder
 from palate.run import train
 from palate.tokens.divide import divide
 from palate.tokens.sampler import Sampler, cut
+from palate.train.checkpoint import read_tensors
 from palate.train.metrics import read_metrics
 from palate.train.parallel import ALONE, join, own_device
 
@@ -115,7 +116,7 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{STEPS}" / f"{name}.safetensors")
+    return read_tensors(folder / "checkpoints" / f"step-{STEPS}", name)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -200,7 +201,7 @@ def test_the_manifest_says_what_is_inside(together: Path, alone: Path) -> None:
     found = verify_folder(together / "full" / "checkpoints" / f"step-{STEPS}")
     other = verify_folder(alone / "full" / "checkpoints" / f"step-{STEPS}")
     kind = together.name[:-1]
-    assert (found["format"], found["step"]) == (3, STEPS)
+    assert (found["format"], found["step"]) == (4, STEPS)
     assert (found["world"], found["parallel"]) == (RANKS, kind)
     assert (other["world"], other["parallel"]) == (1, "none")
     assert found["tensors"] == other["tensors"]

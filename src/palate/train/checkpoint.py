@@ -6,9 +6,13 @@ metrics.jsonl as JSON, and a manifest with every file's checksum. The order of e
 is a pure function of (seed, epoch, step) and training draws nothing else, so no
 generator state is needed.
 
-Tensors are whole, whatever ranks they were divided over, and rank 0 writes them: a run goes on
-with another number of ranks. The manifest says who wrote it and names each tensor with its
-shape and dtype, so that a reader knows what is inside without opening a file.
+Rank 0 writes tensors that it holds whole. What is divided over ranks each rank writes its part of,
+below `shards/` (`palate.train.shard_files`). Either way a run goes on with another number of ranks.
+The manifest says who wrote it and names each tensor with its shape and dtype, so that a reader
+knows what is inside without opening a file.
+
+`stage` takes what a checkpoint holds, `write` puts it on the disk; `palate.train.saving` does the
+second beside the training.
 """
 
 from __future__ import annotations
@@ -26,11 +30,30 @@ from torch import Tensor
 
 from palate.durable import Damaged, commit_folder, verify_folder
 from palate.losses.batch import State
+from palate.train import shard_files
 from palate.train.parallel import ALONE, Ranks
+from palate.train.shard_files import Divided, is_divided
 
 # 1: without world, parallel and tensors, and otherwise the same. 2: only the interval's sums wait.
-# 3: as described above.
-FORMAT = 3
+# 3: every tensor is whole. 4: as described above.
+FORMAT = 4
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step", "exp_avg_scale", "exp_avg_sq_scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What a checkpoint will hold: whole tensors by file and name, and those that are divided.
+
+    `body` is state.json's text, `best` the step whose checkpoint is never removed, `extra` goes to
+    the manifest.
+    """
+
+    step: int
+    files: Mapping[str, Mapping[str, Tensor]]
+    divided: Divided | None
+    body: str
+    best: int | None
+    extra: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +77,69 @@ def save(
     state: State,
     keep: int,
     waiting: Mapping[str, Any] | None = None,
-    ranks: Ranks = ALONE,
 ) -> Path:
-    """Commit `root/step-N`, then remove all but the newest `keep`. All ranks call it together.
+    """Commit `root/step-N` of a process alone, then remove all but the newest `keep`.
 
     `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval, and
     the best measurement so far, `best.step`, whose checkpoint is never removed.
     """
-    files = {
-        "weights": ranks.whole(weights),
-        "optimizer": ranks.whole(_moments(weights, optimizer)),
-        "method": {name: value.contiguous() for name, value in state.items()},
+    return write(root, stage(step, weights, optimizer, state, waiting), keep)
+
+
+def stage(
+    step: int,
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    waiting: Mapping[str, Any] | None = None,
+    ranks: Ranks = ALONE,
+) -> Staged:
+    """The tensors of a checkpoint as they are, not copied; of a rank but the first, its shards."""
+    tensors = {"weights": weights, "optimizer": _moments(weights, optimizer), "method": state}
+    divided = {
+        f"{file}/{name}": value.detach()
+        for file, inside in tensors.items()
+        for name, value in inside.items()
+        if is_divided(value)
     }
+    whole = {
+        file: {n: v.detach().contiguous() for n, v in inside.items() if not is_divided(v)}
+        for file, inside in tensors.items()
+    }
+    contents = {file: _contents(inside) for file, inside in tensors.items()}
+    return Staged(
+        step=step,
+        files=whole if ranks.is_main else {},
+        divided=Divided(divided, ranks.files_group) if divided else None,
+        body=json.dumps({"step": step, "waiting": dict(waiting or {})}),
+        best=((waiting or {}).get("best") or {}).get("step"),
+        extra={"world": ranks.world, "parallel": ranks.parallel, "tensors": contents},
+    )
 
-    def fill(folder: Path) -> None:
-        for name, tensors in files.items():
-            save_file(tensors, folder / f"{name}.safetensors")
-        body = json.dumps({"step": step, "waiting": dict(waiting or {})})
-        (folder / "state.json").write_text(body, encoding="utf-8")
 
-    target = root / f"step-{step}"
+def write(root: Path, staged: Staged, keep: int) -> Path:
+    """Commit what was staged, and remove all but the newest `keep` checkpoints.
 
-    def commit() -> None:
-        who = {"world": ranks.world, "parallel": ranks.parallel}
-        tensors = {name: _contents(inside) for name, inside in files.items()}
-        commit_folder(target, fill, {"format": FORMAT, "step": step, **who, "tensors": tensors})
-        best = ((waiting or {}).get("best") or {}).get("step")
-        for old in list_checkpoints(root)[:-keep]:
-            if old.name != f"step-{best}":
-                shutil.rmtree(old, ignore_errors=True)
+    What is divided is written by all ranks together: `Divided.join_in` is what the others do.
+    """
+    target = root / f"step-{staged.step}"
 
-    ranks.on_main(commit)
+    def fill(folder: Path) -> dict[str, str]:
+        sums = staged.divided.write(folder) if staged.divided is not None else {}
+        for name, tensors in staged.files.items():
+            save_file(dict(tensors), folder / f"{name}.safetensors")
+        (folder / "state.json").write_text(staged.body, encoding="utf-8")
+        return sums
+
+    try:
+        commit_folder(target, fill, {"format": FORMAT, "step": staged.step, **staged.extra})
+    except BaseException:
+        if staged.divided is not None:
+            staged.divided.give_up()
+        raise
+    for old in list_checkpoints(root)[:-keep]:
+        if old.name != f"step-{staged.best}":
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -117,18 +172,35 @@ def load_latest(
 def load_weights(root: Path, weights: Mapping[str, Tensor], step: int | None = None) -> None:
     """Put the weights of a step's checkpoint into `weights`; default: of the newest good one.
 
-    Raises `ValueError` where the step's is not there or not whole.
+    Any rank may do so by itself, with weights that it holds whole. Raises `ValueError` where the
+    step's is not there or not whole.
     """
     if step is None:
-        name = _newest(root)[0]  # which has verified it
+        name, manifest, _ = _newest(root)  # which has verified it
         assert name is not None, "a run that came to its end has a checkpoint"
     else:
         name = f"step-{step}"
         try:
-            verify_folder(root / name)
+            manifest = verify_folder(root / name)
         except Damaged as error:
             raise ValueError(f"the best checkpoint cannot be read ({error}): start anew") from error
-    _put_weights(root / name, weights)
+    _put_weights(root / name, weights, manifest)
+
+
+def read_tensors(folder: Path, file: str) -> dict[str, Tensor]:
+    """A checkpoint's tensors of one kind, `weights`, `optimizer` or `method`, whole and on the CPU.
+
+    Raises `Damaged` where the checkpoint is not whole.
+    """
+    described = verify_folder(folder).get("tensors", {}).get(file, {})
+    found = load_file(folder / f"{file}.safetensors")
+    missing = {
+        name: torch.empty(entry["shape"], dtype=getattr(torch, entry["dtype"]))
+        for name, entry in described.items()
+        if name not in found
+    }
+    _read_divided(folder, file, missing)
+    return {**found, **missing}
 
 
 def _newest(root: Path) -> tuple[str | None, dict[str, Any], dict[str, str]]:
@@ -155,15 +227,22 @@ def _newest(root: Path) -> tuple[str | None, dict[str, Any], dict[str, str]]:
 
 
 @torch.no_grad()
-def _put_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
+def _put_weights(folder: Path, weights: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
     stored = load_file(folder / "weights.safetensors")
-    if {n: t.shape for n, t in stored.items()} != {n: w.shape for n, w in weights.items()}:
+    divided = {
+        name: entry["shape"]
+        for name, entry in manifest.get("tensors", {}).get("weights", {}).items()
+        if name not in stored
+    }
+    shapes = {**{name: list(t.shape) for name, t in stored.items()}, **divided}
+    if shapes != {name: list(w.shape) for name, w in weights.items()}:
         raise ValueError(
             f"{folder} holds other weights than this recipe trains: the adapter or the model "
             "changed; use the run's own config.yaml, or another name"
         )
-    for name, weight in weights.items():
-        weight.copy_(_like(weight, stored[name], weight.device))
+    for name, value in stored.items():
+        weights[name].copy_(_like(weights[name], value, weights[name].device))
+    _read_divided(folder, "weights", {name: weights[name].detach() for name in divided})
 
 
 def _load(
@@ -173,16 +252,22 @@ def _load(
     manifest: dict[str, Any],
     damaged: tuple[str, ...],
 ) -> Resumed:
-    _put_weights(folder, weights)
+    _put_weights(folder, weights, manifest)
     moments = load_file(folder / "optimizer.safetensors")
+    described = manifest.get("tensors", {}).get("optimizer", {})
+    divided: dict[str, Tensor] = {}
     for name, weight in weights.items():
-        entry = {
-            key: _like(weight, moments[f"{name}/{key}"], _home(optimizer, weight, key))
-            for key in ("exp_avg", "exp_avg_sq", "step", "exp_avg_scale", "exp_avg_sq_scale")
-            if f"{name}/{key}" in moments
-        }
+        entry: dict[str, Tensor] = {}
+        for key in _MOMENTS:
+            full = f"{name}/{key}"
+            if full in moments:
+                entry[key] = _like(weight, moments[full], _home(optimizer, weight, key))
+            elif full in described:
+                dtype = getattr(torch, described[full]["dtype"])
+                entry[key] = divided[full] = torch.empty_like(weight.detach(), dtype=dtype)
         if entry:
             optimizer.state[weight] = entry
+    _read_divided(folder, "optimizer", divided)
     body = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return Resumed(
         step=body["step"],
@@ -195,6 +280,12 @@ def _load(
     )
 
 
+def _read_divided(folder: Path, file: str, into: Mapping[str, Tensor]) -> None:
+    """Fill tensors, whole or divided as they are here, with what several ranks wrote."""
+    if into:
+        shard_files.read(folder, {f"{file}/{name}": value for name, value in into.items()})
+
+
 def _home(optimizer: torch.optim.Optimizer, weight: Tensor, key: str) -> torch.device:
     """Where a part of a weight's state belongs: only a fused step count is beside its weight."""
     fused = optimizer.param_groups[0].get("fused")
@@ -203,7 +294,7 @@ def _home(optimizer: torch.optim.Optimizer, weight: Tensor, key: str) -> torch.d
 
 def _like(weight: Tensor, value: Tensor, device: torch.device) -> Tensor:
     """A whole tensor on a device; divided over ranks as the weight is, if it is."""
-    if not hasattr(weight, "full_tensor") or value.shape != weight.shape:
+    if not is_divided(weight) or value.shape != weight.shape:
         return value.to(device)
     from palate.train.shard import like
 

@@ -18,6 +18,7 @@ from palate.train.optimizer import clip_gradients, lr_at, make_adamw, set_lr
 from palate.train.packing import Given, compute, micro_batches
 from palate.train.parallel import describe
 from palate.train.retry import within_budget
+from palate.train.saving import Saver
 from palate.train.selection import Selection
 from palate.train.shapes import MicroBatch
 from palate.train.step import Packed, StepResult
@@ -31,7 +32,12 @@ _REFERENCE, _SOURCE = "reference/", "source/"
 def run_loop(task: Task, *, resume: bool, watch: Watcher) -> Progress:
     """Train to the end, or to the first request to stop (raises `Interrupted`)."""
     task.ranks.wrap(task.policy)
-    return _Loop(task, watch).run(resume=resume)
+    loop = _Loop(task, watch)
+    try:
+        return loop.run(resume=resume)
+    finally:
+        if (failed := loop.saver.close()) is not None:
+            watch.on_note(f"WARNING: the last checkpoint was not written: {failed}")
 
 
 class _Loop:
@@ -42,6 +48,7 @@ class _Loop:
         self.weights = trainable(task.policy)
         self.optimizer = make_adamw(self.weights, task.optim, task.lr, task.seed)
         self.guard = Guard(self.optimizer)
+        self.saver = Saver(task.checkpoints, task.config.keep, task.ranks)
         path = task.folder / "metrics.jsonl"
         self.metrics = MetricsFile(path, writes=task.ranks.is_main, on_line=watch.on_line)
         self.each = HeldoutFile(task.folder / "heldout.jsonl", task.ranks.is_main)
@@ -74,6 +81,7 @@ class _Loop:
         except (SourceStopped, Interrupted) as error:
             self.guard.settle()
             self._save(self.progress.steps)
+            self._saved()
             if isinstance(error, Interrupted):
                 raise Interrupted(self.progress.steps, self.task.folder) from None
             raise
@@ -81,6 +89,7 @@ class _Loop:
     def _step(self, index: int, ready: Ready) -> None:
         """One optimizer step, and what is due after it; raises `Interrupted` where it must."""
         config, step = self.task.config, index + 1
+        self.saver.check()
         lr = lr_at(index, self.total, self.task.optim, self.task.lr)
         set_lr(self.optimizer, lr)
         if ready.line is not None:
@@ -108,6 +117,7 @@ class _Loop:
             self.guard.settle()
             self._save(step)
         if stop:
+            self._saved()
             raise Interrupted(step, self.task.folder)
 
     def _optimize(self, index: int, ready: Ready) -> tuple[StepResult, Tensor]:
@@ -166,12 +176,13 @@ class _Loop:
             return self._measure(step)
         except (SourceStopped, Interrupted) as error:
             self._save(step, measured=False)
+            self._saved()
             if isinstance(error, Interrupted):
                 raise Interrupted(step, self.task.folder) from None
             raise
 
     def _save(self, step: int, *, measured: bool = True) -> None:
-        """A checkpoint of everything that the next step depends on."""
+        """Begin a checkpoint of everything that the next step depends on."""
         moving = self.task.moving
         moved = moving.state() if moving is not None else {}
         kept, words = self.source.save()
@@ -184,16 +195,12 @@ class _Loop:
             waiting["source"] = words
         if not measured:
             waiting["owes_measurement"] = True
-        checkpoint.save(
-            self.task.checkpoints,
-            step,
-            self.weights,
-            self.optimizer,
-            state,
-            self.task.config.keep,
-            waiting,
-            self.task.ranks,
-        )
+        self.saver.save(step, self.weights, self.optimizer, state, waiting)
+
+    def _saved(self) -> None:
+        """Wait, on all ranks, until the checkpoint that was begun last is on the disk."""
+        self.saver.settle()
+        self.task.ranks.barrier()
 
     def _end(self) -> None:
         """The last measurement; and where the best is asked for, its weights."""
@@ -206,6 +213,7 @@ class _Loop:
             )
         else:
             self._measure(step)
+        self._saved()
         if choice.step is None:
             return
         self.progress.best, self.progress.heldout = choice.step, choice.means

@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -36,6 +36,8 @@ Parallel = Literal["none", "ddp", "fsdp"]
 
 # A collective that takes longer than this has lost a rank.
 _TIMEOUT = timedelta(minutes=10)
+# Writing files may take longer. A rank that is gone is noticed at once even so.
+_FILES_TIMEOUT = timedelta(hours=1)
 _POLL_SECONDS = 0.05
 _LINGER_SECONDS = 5.0
 _BUCKET = 2**24  # numbers in one all-reduce of gradients: 64 MiB in fp32
@@ -53,6 +55,8 @@ class Ranks:
     rank = 0
     world = 1
     parallel: Parallel = "none"
+    files_group: Any = None
+    """The process group in which ranks meet to write what is divided, beside the training."""
 
     @property
     def is_main(self) -> bool:
@@ -91,10 +95,6 @@ class Ranks:
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over ranks."""
-
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What may be sharded, whole, to be written by rank 0; an empty mapping elsewhere."""
-        return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 ALONE = Ranks()
@@ -168,6 +168,7 @@ class _Many(Ranks):
             from palate.train.shard import shard
 
             shard(policy, self.world)
+            self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         if self.parallel == "fsdp":  # summed as each micro-batch was reduced
@@ -178,16 +179,6 @@ class _Many(Ranks):
             parts = flat.split([grad.numel() for grad in bucket])
             for grad, part in zip(bucket, parts, strict=True):
                 grad.copy_(part.view_as(grad))
-
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            full = tensor.detach()
-            if hasattr(full, "full_tensor"):  # a collective, on every rank
-                full = full.full_tensor()
-            if self.is_main:
-                found[name] = full.cpu().contiguous()
-        return found
 
     def _gathered(self, column: Tensor, sizes: Sequence[int]) -> Tensor:
         widest = max(sizes)
