@@ -140,21 +140,23 @@ def test_a_disk_that_fills_at_each_write_of_a_checkpoint(
     palate: Palate, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever write fails, one line and the cure, and the checkpoint before stands."""
-    from palate.train import checkpoint
+    from palate.train import checkpoint, saving
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    real = checkpoint.save
-    for name in ("save_file", "_moments", "commit_folder"):
+    real = saving.write
+    for name in ("save_file", "commit_folder"):
         with monkeypatch.context() as patch:
 
-            def second(*args: Any, name: str = name, patch: Any = patch, **kwargs: Any) -> Any:
-                if args[1] == 2:
+            def second(
+                root: Path, staged: Any, keep: int, name: str = name, patch: Any = patch
+            ) -> Any:
+                if staged.step == 2:
                     patch.setattr(checkpoint, name, full)
-                return real(*args, **kwargs)
+                return real(root, staged, keep)
 
-            patch.setattr(checkpoint, "save", second)
+            patch.setattr(saving, "write", second)
             result = palate("train", recipe, f"name={name}")
         assert result.exit_code == 2, result.output
         last = result.stderr.splitlines()[-1]
