@@ -56,7 +56,7 @@ while not asked or mode in {"slow", "deaf"}:
 print("everything so far is saved. Continue with:")
 sys.exit(130)
 """
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
