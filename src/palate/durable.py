@@ -87,7 +87,7 @@ def commit_folder(
         names = [str(path.relative_to(scratch)) for path in files]
         sums = {n: known.get(n) or file_hash(p) for n, p in zip(names, files, strict=True)}
         for path in files:
-            _sync_file(path)
+            sync_file(path)
         for path in scratch.rglob("*"):
             if path.is_dir():
                 sync_folder(path)
@@ -252,6 +252,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
+from palate.durable import sync_file
 from palate.records import Arrival
 from palate.store.migrations import VERSION, migrate, version_of
 
@@ -152,10 +153,14 @@ class Store:
         return len(expire(self, days).interactions)
 
     def settle(self) -> None:
-        """Empty SQLite's write-ahead log, which still holds pages as they were."""
-        if self.is_sqlite:
-            with self.translated(), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Empty SQLite's write-ahead log, which still holds pages as they were, for good."""
+        if self._file is None:
+            return
+        with self.translated(), self.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            # SQLite does not flush the cut: after a power cut all of it could be there again.
+            with suppress(FileNotFoundError):
+                sync_file(self._file.with_name(f"{self._file.name}-wal"))
 
     def upsert(self, table: sa.Table) -> Any:
         """An insert into `table` that leaves rows with the same key as they are."""
