@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,24 @@ def commit_folder(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     sync_folder(target.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a reader finds all of it or nothing.
+
+    A crash leaves `.NAME.gone`, for `remove_leftovers`. What cannot be removed stays as it is.
+    """
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    with suppress(OSError):
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path, names: str) -> None:
+    """Remove what crashes left of removing folders whose names match a pattern."""
+    for gone in parent.glob(f".{names}.gone"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _free(hidden: Path) -> Path:

@@ -28,7 +28,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palate.durable import Damaged, commit_folder, verify_folder
+from palate.durable import (
+    Damaged,
+    commit_folder,
+    remove_folder,
+    remove_leftovers,
+    verify_folder,
+)
 from palate.losses.batch import State
 from palate.train import shard_files
 from palate.train.parallel import ALONE, Ranks
@@ -139,7 +145,7 @@ def write(root: Path, staged: Staged, keep: int) -> Path:
         raise
     for old in list_checkpoints(root)[:-keep]:
         if old.name != f"step-{staged.best}":
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
     return target
 
 
@@ -162,6 +168,7 @@ def load_latest(
     raises `ValueError` when all are damaged, or the weights do not fit.
     """
     name, manifest, damaged = ranks.on_main(lambda: _newest(root))
+    ranks.on_main(lambda: remove_leftovers(root, "step-*"))
     if name is None:
         return None
     found = _load(root / name, weights, optimizer, manifest, tuple(damaged.values()))
