@@ -39,6 +39,23 @@ def test_wherever_a_kill_cuts_the_file_whole_groups_remain(tmp_path: Path) -> No
         assert path.read_bytes().count(b"\n") == expected + 1
 
 
+def test_what_a_power_cut_left_of_the_last_group_is_cut_off(tmp_path: Path) -> None:
+    """The length of a write can arrive without some of its bytes, which are zero then."""
+    path, whole = tmp_path / "a.jsonl", a_log(tmp_path / "a.jsonl", 2)
+    for at in range(len(a_log(tmp_path / "b.jsonl", 1)), len(whole) - 5):
+        path.write_bytes(whole[:at] + bytes(5) + whole[at + 5 :])
+        with RowLog(path, SETTINGS, SIZES) as log:
+            assert [row["n"] for row in log.rows] == [0, 1], at
+            log.append([{"n": 10}, {"n": 11}])
+
+
+def test_a_row_that_cannot_be_read_further_up_is_damage(tmp_path: Path) -> None:
+    whole = a_log(tmp_path / "a.jsonl", 3)
+    (tmp_path / "a.jsonl").write_bytes(whole.replace(b'{"n": 10', b'{"n": \0\0'))
+    with pytest.raises(ValueError, match="or damaged: choose another"):
+        RowLog(tmp_path / "a.jsonl", SETTINGS, SIZES)
+
+
 def test_other_settings_are_named(tmp_path: Path) -> None:
     a_log(tmp_path / "a.jsonl")
     with pytest.raises(ValueError, match=r"under other settings \(seed\): give the same settings"):

@@ -76,7 +76,7 @@ def commit_folder(
     """
     # One writer cleans up what it left behind in a crash; one of several must not.
     owner = f".{os.getpid()}" if shared else ""
-    _make_durable(target.parent)
+    make_folder(target.parent)
     scratch = _free(target.with_name(f".{target.name}{owner}.tmp"))
     try:
         scratch.mkdir(exist_ok=True)
@@ -155,6 +155,7 @@ def _put(scratch: Path, target: Path) -> None:
     except BaseException:
         old.rename(target)
         raise
+    sync_folder(target.parent)  # or a power cut could find the old one emptied and the new unnamed
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -247,12 +248,12 @@ def turn(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Non
         os.close(handle)
 
 
-def _make_durable(folder: Path) -> None:
-    """Make a folder and those above it, each of which outlives a power cut."""
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it, each of which outlives a power cut; `mode` is its own."""
     if folder.is_dir():
         return
-    _make_durable(folder.parent)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder.parent)
+    folder.mkdir(mode, exist_ok=True)
     sync_folder(folder.parent)
 
 

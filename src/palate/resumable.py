@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.durable import hold, write_text
+from palate.durable import hold, make_folder, write_text
 
 Row = dict[str, Any]
 
@@ -35,7 +35,7 @@ class RowLog:
 
     def __init__(self, path: Path, settings: Row, sizes: Sequence[int]) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = hold(path.with_name(f".{path.name}.lock"))
         if lock is None:
             raise Busy(f"another process is writing {path}: wait for it")
@@ -78,13 +78,12 @@ class RowLog:
     def _resume(self, header: Row, sizes: Sequence[int]) -> list[Row]:
         there = self.path.read_bytes() if self.path.is_file() else b""
         if b"\n" not in there:  # not even the first line was finished
-            self.path.write_bytes(b"")
-            self._write([header])
+            self.replace([])
             return []
         lines = there[: there.rindex(b"\n")].split(b"\n")
         try:
-            parsed = [json.loads(line) for line in lines]
-            before = parsed[0]["settings"]
+            before = json.loads(lines[0])["settings"]
+            rows = _parsed(lines[1:], sizes)
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"{self.path} is no file of ours, or damaged: choose another with -o"
@@ -97,17 +96,39 @@ class RowLog:
                 f"{self.path} was made under other settings ({names}): give the same settings to "
                 "go on with it, another file with -o, or delete it"
             )
-        rows = parsed[1:]
-        whole = 0
-        for size in sizes:
-            if whole + size > len(rows):
-                break
-            whole += size
+        whole, _ = _whole(len(rows), sizes)
         kept = lines[: whole + 1]
         if len(b"\n".join(kept)) + 1 < len(there):
             with self.path.open("r+b") as file:
                 file.truncate(len(b"\n".join(kept)) + 1)
         return rows[:whole]
+
+
+def _parsed(lines: Sequence[bytes], sizes: Sequence[int]) -> list[Row]:
+    """The rows, without those of a last group of which a power cut left some parts only.
+
+    Raises `ValueError` where a row that cannot be read is further up.
+    """
+    rows: list[Row] = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            whole, appended = _whole(len(rows), sizes)
+            if whole + appended < len(lines):
+                raise
+            break
+    return rows
+
+
+def _whole(count: int, sizes: Sequence[int]) -> tuple[int, int]:
+    """How many of that many rows are in whole groups, and the size of the next group."""
+    whole = 0
+    for size in sizes:
+        if whole + size > count:
+            return whole, size
+        whole += size
+    return whole, 0
 
 
 def _line(row: Row) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from palate.curate.funnel import Funnel
+from palate.durable import sync_folder
 from palate.records import Example, Reject
 from palate.store.adding import now
 from palate.store.database import Store
@@ -86,6 +87,7 @@ def clean(store: Store, holder: Holder, erased: Erased) -> Manifest:
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     folder.rename(aside)
     fresh.rename(folder)
+    sync_folder(folder.parent)
     shutil.rmtree(aside)
     with store.reading() as connection:
         row = connection.execute(sa.select(SNAPSHOT).where(SNAPSHOT.c.folder == str(folder))).one()

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.durable import file_hash
+from palate.durable import file_hash, make_folder, sync_folder
 from palate.records import Example, Reject, canonical_json
 from palate.store.columns import read_parquet, write_parquet
 
@@ -73,7 +73,7 @@ def write_snapshot(
     content = content_hash(train, heldout)
     if folder.exists() and any(folder.iterdir()):
         return _existing(folder, content)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -92,9 +92,11 @@ def write_snapshot(
         body = asdict(manifest)
         seal = hashlib.sha256(_line(body).encode()).hexdigest()
         _write(partial / MANIFEST, json.dumps({**body, "seal": seal}, indent=2) + "\n")
+        sync_folder(partial)
         if folder.exists():
             folder.rmdir()  # empty: os.replace would refuse it on Windows
         partial.replace(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

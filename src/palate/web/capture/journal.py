@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
 
-from palate.durable import sync_folder
+from palate.durable import make_folder, sync_folder
 
 SEGMENT = 2**24  # bytes after which the next segment begins
 _TAKEN = 2**23  # bytes that `take` gives at once, or one line that is longer
@@ -35,7 +35,7 @@ class Journal:
     """Appended to by one thread, read by another; `limit` is in bytes."""
 
     def __init__(self, folder: Path, limit: int, segment: int = SEGMENT) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, 0o700)
         self.folder, self.limit, self.segment = folder, limit, segment
         self._changed = Condition()
         self._segments = deque(_found(folder))

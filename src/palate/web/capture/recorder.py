@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 from palate.config import ConfigError
-from palate.durable import hold
+from palate.durable import hold, make_folder
 from palate.progress import Plain
 from palate.records import RecordError, Reject
 from palate.web.capture.cleaning import Cleaner, load_redaction
@@ -48,7 +48,7 @@ class Recorder:
     ) -> None:
         self._config, self._answer, self._say = config, answer, Plain().note
         self._folder = Path(config.spill)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder, 0o700)
         self._cleaner = Cleaner(load_redaction(config.redact))
         self._lock = _hold(self._folder)
         self._journal = Journal(self._folder, config.spill_limit * MIB)
