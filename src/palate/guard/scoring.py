@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from palate.curate.prepare import with_system
 from palate.guard.metrics import Floats
 from palate.guard.settings import Reading
 from palate.model.fused import fuse, suits
-from palate.model.load import quiet_transformers, to_compute
+from palate.model.load import load_tokenizer, to_compute, weights_at
 from palate.model.place import pick_device
 from palate.model.policy import Policy, silence_dropout
 from palate.records import Example
@@ -61,14 +61,8 @@ class Scorer:
 
 def open_scorer(model: Path, reading: Reading, device: str = "auto") -> Scorer:
     """Load the classifier that a run ships; raises `ValueError` where it cannot be loaded."""
-    quiet_transformers()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        classifier = AutoModelForSequenceClassification.from_pretrained(
-            model, dtype=torch.float32, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the classifier in {model} cannot be loaded: {error}") from error
+    tokenizer, _ = load_tokenizer(str(model))
+    classifier = weights_at(AutoModelForSequenceClassification, str(model), str(model))
     silence_dropout(classifier)
     classifier.eval().requires_grad_(False).to(pick_device(device))
     policy = Policy(classifier, layout=reading.layout, precision=reading.precision).eval()

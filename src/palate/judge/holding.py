@@ -63,11 +63,17 @@ def hold_language_model(path: str, device: str) -> Held:
 
 def hold_reward_model(path: str, device: str) -> Held:
     """Load a sequence classifier with one output; raises `ValueError` with the cure."""
-    import torch
     from torch import nn
     from transformers import AutoModelForSequenceClassification
 
-    from palate.model.load import end_ids, load_config_only, load_tokenizer, resolve, to_compute
+    from palate.model.load import (
+        end_ids,
+        load_config_only,
+        load_tokenizer,
+        resolve,
+        to_compute,
+        weights_at,
+    )
     from palate.model.place import pick_device, pick_precision
     from palate.model.policy import Policy, silence_dropout
 
@@ -81,13 +87,7 @@ def hold_reward_model(path: str, device: str) -> Held:
         )
     where = pick_device(device, "device")
     tokenizer, _ = load_tokenizer(place)
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"the reward model {path} cannot be loaded: {first}") from error
+    model = weights_at(AutoModelForSequenceClassification, place, path)
     silence_dropout(model)
     nn.Module.to(model.eval(), where).requires_grad_(False)
     head = nn.Linear(model.score.in_features, 1, bias=model.score.bias is not None, device=where)

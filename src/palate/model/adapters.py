@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palate.config import AdapterConfig
+from palate.model.foreign import in_one_line, lora_config
 from palate.model.lora import take_over
 from palate.model.saved_adapter import REFERENCE, read_adapter
 
@@ -101,7 +102,14 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
 
 def merge_into(base: Any, folder: Path) -> Any:
     """Load an adapter folder onto a base model in fp32 and add it to the weights."""
-    return PeftModel.from_pretrained(base, folder).merge_and_unload()
+    return beside(base, folder).merge_and_unload()
+
+
+def beside(base: Any, folder: Path) -> PeftModel:
+    """A base model with a saved LoRA adapter beside its weights; `ValueError` with the cure."""
+    config = lora_config(folder)
+    with in_one_line(f"the adapter in {folder} does not fit its base model"):
+        return PeftModel.from_pretrained(base, folder, config=config)
 
 
 def adapter_weights(folder: Path) -> dict[str, Tensor]:

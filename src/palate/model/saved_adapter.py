@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from palate.config import AdapterConfig, ConfigError
 from palate.durable import file_hash
+from palate.model.foreign import ADAPTER_CONFIG, ADAPTER_WEIGHTS, in_one_line, lora_config
 
 REFERENCE = "reference"
-_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_WEIGHTS, _CONFIG = ADAPTER_WEIGHTS, ADAPTER_CONFIG
 
 
 def read_adapter(model: Any, config: AdapterConfig) -> PeftModel:
@@ -26,24 +27,26 @@ def read_adapter(model: Any, config: AdapterConfig) -> PeftModel:
     assert config.path is not None
     folder = _folder(config.path)
     try:
-        saved = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"adapter.path: {folder / _CONFIG} cannot be read: {error}") from error
+        saved = lora_config(folder)
+    except ValueError as error:
+        raise ConfigError(f"adapter.path: {error}") from error
     _check(saved, config, folder)
     saved.lora_dropout, saved.inference_mode = 0.0, False
     frozen = copy.deepcopy(saved)
     frozen.inference_mode = True
     try:
-        with torch.random.fork_rng(devices=[]):  # what is drawn for both is overwritten
+        with (
+            in_one_line(f"adapter.path: {folder} does not fit this model"),
+            torch.random.fork_rng(devices=[]),  # what is drawn for both is overwritten
+        ):
             adapted: PeftModel = get_peft_model(model, saved)
             adapted.add_adapter(REFERENCE, frozen)
-        found = [
-            adapted.load_adapter(folder, name, is_trainable=name == "default")
-            for name in ("default", REFERENCE)
-        ]
-    except (ValueError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"adapter.path: {folder} does not fit this model: {first}") from error
+            found = [
+                adapted.load_adapter(folder, name, is_trainable=name == "default")
+                for name in ("default", REFERENCE)
+            ]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     amiss = [key for result in found for key in (*result.missing_keys, *result.unexpected_keys)]
     if amiss:
         raise ConfigError(
@@ -71,10 +74,8 @@ def _folder(path: str) -> Path:
     return folder
 
 
-def _check(saved: PeftConfig, config: AdapterConfig, folder: Path) -> None:
+def _check(saved: LoraConfig, config: AdapterConfig, folder: Path) -> None:
     """Only what the recipe says, and only matrices beside frozen weights."""
-    if not isinstance(saved, LoraConfig):
-        raise ConfigError(f"adapter.path: {folder} holds a {saved.peft_type} adapter, not LoRA")
     if saved.modules_to_save or saved.bias != "none":
         raise ConfigError(
             f"adapter.path: {folder} also holds weights that are no LoRA matrices "

@@ -14,6 +14,7 @@ from palate.serve.models import Served
 from palate.serve.refusal import Refused
 from palate.serve.request import Wanted
 from palate.tokens.render import Unusable
+from palate.tokens.templates import TemplateRefused
 
 
 def prompt_of(served: Served, wanted: Wanted) -> list[int]:
@@ -25,6 +26,8 @@ def prompt_of(served: Served, wanted: Wanted) -> list[int]:
     except Unusable as error:
         param = "tools" if error.reason == "template-ignores-tools" else "messages"
         raise Refused(400, str(error), param=param, code=error.reason) from error
+    except TemplateRefused as error:
+        raise Refused(400, str(error), param="messages", code="template-refused") from error
     if not ids:
         raise Refused(
             400,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from palate.tokens.templates import TemplateFailed, render_chat
+
 Turn = tuple[str, str]
 Render = Callable[[Sequence[Turn], bool], str]
 
@@ -94,7 +96,7 @@ def recognise(tokenizer: Any, *, bos_added: bool, system_joins: bool) -> Format 
         found = _derive(render, system_joins, tokenizer.bos_token if bos_added else None)
         if found is None or not all(_same(found, render, turns, system_joins) for turns in _TRIES):
             return None
-    except Exception:  # noqa: BLE001 - a template is somebody's program
+    except (TemplateFailed, IndexError):  # or it leaves a mark out
         return None
     bos = tokenizer.bos_token
     begin, user = found.begin, found.user
@@ -118,11 +120,7 @@ _TRIES: tuple[tuple[Turn, ...], ...] = (
 def _renderer(tokenizer: Any) -> Render:
     def render(turns: Sequence[Turn], generate: bool) -> str:
         messages = [{"role": role, "content": content} for role, content in turns]
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generate, enable_thinking=False
-            )
-        )
+        return render_chat(tokenizer, messages, generate=generate, enable_thinking=False)
 
     return render
 

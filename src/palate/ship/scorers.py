@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from palate.model.adapters import beside
+from palate.model.foreign import check_folder
 from palate.model.load import load, weights_hash
 from palate.ship.parity import Scorer
 from palate.ship.source import Source
@@ -29,18 +30,19 @@ def trainer_scorer(source: Source, *, merged: bool = False) -> tuple[Scorer, str
     not_it = NOT_IN_4_BITS if source.config.model.quantize == "nf4" else ""
     if merged or source.adapter is None or source.scores:
         return transformers_scorer(source, source.model), f"the model that the run wrote{not_it}"
-    beside = PeftModel.from_pretrained(base_model(source), source.adapter)
-    return _scorer(beside.eval()), f"the run's base and adapter, side by side in fp32{not_it}"
+    both = beside(base_model(source), source.adapter)
+    return _scorer(both.eval()), f"the run's base and adapter, side by side in fp32{not_it}"
 
 
 def adapter_scorer(source: Source, folder: Path) -> Scorer:
     """The run's base with the adapter in `folder`, through peft."""
-    return _scorer(PeftModel.from_pretrained(base_model(source), folder).eval())
+    return _scorer(beside(base_model(source), folder).eval())
 
 
 def transformers_scorer(source: Source, folder: Path) -> Scorer:
     """The whole model in `folder`, in the precision that its config names."""
     kind: Any = AutoModelForSequenceClassification if source.scores else AutoModelForCausalLM
+    check_folder(folder)
     model = kind.from_pretrained(
         folder,
         dtype="auto",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from palate.tokens.templates import TemplateFailed, render_chat
+
 # `MaxLoRARanks` of vllm.config.lora, of which 16 is the default: no other rank is taken.
 _RANKS = (16, 32, 64, 128, 256, 320, 512)
 NO_THINKING = ["--default-chat-template-kwargs", '{"enable_thinking": false}']
@@ -24,10 +26,8 @@ def may_think(tokenizer: Any) -> bool:
     """
     turns = [{"role": "user", "content": "Hello"}]
     try:
-        open_, shut = (
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **said)
-            for said in ({}, {"enable_thinking": False})
-        )
-    except Exception:  # noqa: BLE001 - a template is somebody's program
+        open_ = render_chat(tokenizer, turns, generate=True)
+        shut = render_chat(tokenizer, turns, generate=True, enable_thinking=False)
+    except TemplateFailed:
         return False
-    return bool(open_ != shut)
+    return open_ != shut

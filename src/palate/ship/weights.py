@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
 from palate.durable import MANIFEST, write_json
+from palate.model.load import weights_at
 from palate.ship.origin import Base
 from palate.ship.source import Source
 
@@ -38,12 +39,8 @@ def write_merged(source: Source, folder: Path, dtype: Dtype) -> None:
                 shutil.copyfile(path, folder / path.name)
     else:
         kind: Any = AutoModelForSequenceClassification if source.scores else AutoModelForCausalLM
-        model = kind.from_pretrained(
-            source.model,
-            dtype=torch.float32,
-            trust_remote_code=source.config.model.trust_remote_code,
-            use_safetensors=True,
-        )
+        trust = source.config.model.trust_remote_code
+        model = weights_at(kind, str(source.model), str(source.model), trust)
         model.to(torch.bfloat16).save_pretrained(folder)
         source.tokenizer.save_pretrained(folder)
     write_generation(source, folder)

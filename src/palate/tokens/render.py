@@ -9,7 +9,6 @@ the end-of-turn token (`ENGINE`, traps that peers fell into).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,16 +16,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from palate.records import Completion, Example, Message
+from palate.tokens.chat import Chat, Unusable
 from palate.tokens.tree import Branch
 
-
-class Unusable(ValueError):
-    """An example that cannot be rendered faithfully; `reason` is the slug it is counted under."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
+__all__ = ["Rendered", "Renderer", "Unusable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,8 @@ class Renderer:
             raise ValueError("the tokenizer names no end-of-text token, so answers cannot end")
         self.end_ids = frozenset([*end_ids] or [tokenizer.eos_token_id])
         self.end_id = tokenizer.eos_token_id if not end_ids else end_ids[0]
-        self.system_joins = self.chat and not _takes_system(tokenizer)
+        self._chat = Chat(tokenizer, sorted(self.end_ids)) if self.chat else None
+        self.system_joins = self._chat is not None and self._chat.system_joins
         self.border = _border(tokenizer)
         self.special = sorted(set(tokenizer.get_added_vocab()) & _special_tokens(tokenizer))
         empty = tokenizer("")["input_ids"]
@@ -98,26 +92,36 @@ class Renderer:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
     ) -> list[int]:
         """Ids of a prompt that ends where the assistant's answer begins."""
-        ids = self._encode(self.prompt_text(messages, tools))
+        return self._prompt_ids(self.prompt_text(messages, tools))
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        ids = self._encode(text)
         return ids if self.chat else [*self.begin, *ids]
 
     def prompt_text(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str:
         """The text that `prompt` encodes; without a chat template `begin` stands before its ids."""
-        if not self.chat:
+        if self._chat is None:
             return "\n\n".join(m.content for m in messages)
-        return self._template(messages, tools, generate=True)
+        return self._chat.text(messages, tools, generate=True)
 
     def render(self, example: Example) -> Rendered:
         """All completions of an example as branches; raises `Unusable` with the reason."""
         self._refuse_special(example)
-        prompt_ids = self.prompt(example.prompt, example.tools)
+        said = self._chat.conversation(example) if self._chat is not None else None
+        if said is None:
+            prompt_ids = self.prompt(example.prompt, example.tools)
+        else:
+            prompt_ids = self._prompt_ids(said.prompt)
         limit = self.max_prompt_length
         if limit is not None and len(prompt_ids) > limit:
             raise Unusable("prompt-too-long", f"{len(prompt_ids)} tokens, limit {limit}")
         bos = self.tokenizer.bos_token_id
         if bos is not None and prompt_ids[:2] == [bos, bos]:
             raise Unusable("double-bos", "the template and the tokenizer both begin the text")
-        branches = tuple(self._branch(example, c, prompt_ids) for c in example.completions)
+        branches = tuple(
+            self._branch(said.spans(k) if said and c.messages else None, c, prompt_ids)
+            for k, c in enumerate(example.completions)
+        )
         for branch in branches:
             if len(branch.ids) > self.max_length:
                 raise Unusable("too-long", f"{len(branch.ids)} tokens, limit {self.max_length}")
@@ -184,15 +188,16 @@ class Renderer:
             return error.reason, error.detail
         return None
 
-    def _branch(self, example: Example, completion: Completion, prompt_ids: list[int]) -> Branch:
+    def _branch(
+        self, spans: list[tuple[str, bool]] | None, completion: Completion, prompt_ids: list[int]
+    ) -> Branch:
         ids, mask = list(prompt_ids), [False] * len(prompt_ids)
         if not completion.messages:
             if not self.prompts or len(ids) < 2:
                 raise Unusable("empty-answer", "there is a prompt and no answer")
             mask[-1] = True
             return Branch(ids, mask)
-        spans = self._spans(example, completion) if self.chat else self._raw_spans(completion)
-        for text, trained in spans:
+        for text, trained in self._raw_spans(completion) if spans is None else spans:
             piece = self._encode_after(text)
             if trained:
                 piece = self._one_turn(piece)
@@ -216,82 +221,6 @@ class Renderer:
         if len(completion.messages) != 1:
             raise Unusable("no-template", "several turns need a model with a chat template")
         return [(completion.messages[0].content, True)]
-
-    def _spans(self, example: Example, completion: Completion) -> list[tuple[str, bool]]:
-        """Text pieces after the prompt, each with whether it is trained on.
-
-        A template may only ever add text: a shorter conversation's rendering must be the
-        beginning of a longer one's.
-        """
-        messages = [*example.prompt, *completion.messages]
-        done = self._template(example.prompt, example.tools, generate=True)
-        spans: list[tuple[str, bool]] = []
-        pending = ""
-        for index in range(len(example.prompt), len(messages)):
-            upto = self._template(messages[: index + 1], example.tools)
-            if messages[index].role != "assistant":
-                opened = self._template(messages[: index + 1], example.tools, generate=True)
-                pending += self._grown(done, upto)
-                pending += self._grown(upto, opened)
-                done = opened
-                continue
-            answer = self._grown(done, upto)
-            answer, tail = self._cut_after_end(answer)
-            if pending:
-                spans.append((pending, False))
-            spans.append((answer, True))
-            pending, done = tail, upto
-        return spans
-
-    def _grown(self, before: str, after: str) -> str:
-        if not after.startswith(before):
-            raise Unusable(
-                "rewrites-history",
-                "the chat template renders earlier turns differently once an answer follows",
-            )
-        return after[len(before) :]
-
-    def _cut_after_end(self, text: str) -> tuple[str, str]:
-        """Split an assistant turn after its end-of-turn text; the rest is context."""
-        best = -1
-        for token_id in self.end_ids:
-            token = self.tokenizer.decode([token_id])
-            at = text.rfind(token) if token else -1
-            if at >= 0:
-                best = max(best, at + len(token))
-        return (text, "") if best < 0 else (text[:best], text[best:])
-
-    def _template(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generate: bool = False
-    ) -> str:
-        turns = [_for_template(m) for m in messages]
-        if self.system_joins:
-            turns = _system_joined(turns)
-        text = self._apply(turns, tools, generate)
-        if tools and text == self._apply(turns, (), generate):
-            raise Unusable("template-ignores-tools", "the chat template leaves the tools out")
-        if any("tool_calls" in turn for turn in turns):
-            without = [{k: v for k, v in t.items() if k != "tool_calls"} for t in turns]
-            if text == self._apply(without, tools, generate):
-                raise Unusable("template-ignores-tools", "the chat template leaves calls out")
-        return text
-
-    def _apply(
-        self, turns: list[dict[str, Any]], tools: Sequence[dict[str, Any]], generate: bool
-    ) -> str:
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns,
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=generate,
-                # Qwen3 and its like: the empty thought is then part of the prompt, in training
-                # and in sampling alike; other templates ignore the word.
-                enable_thinking=False,
-            )
-        except Exception as error:  # a template is somebody's program: any error is the row's
-            raise Unusable("template-error", f"{type(error).__name__}: {error}") from error
-        return str(text)
 
     def _refuse_special(self, example: Example) -> None:
         """What a user typed must not become a control token."""
@@ -333,37 +262,3 @@ def _special_tokens(tokenizer: Any) -> set[str]:
     """Texts that the tokenizer turns into control tokens."""
     added = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
     return added | set(tokenizer.all_special_tokens)
-
-
-def _takes_system(tokenizer: Any) -> bool:
-    """Whether the template accepts a system turn; Gemma's, for one, raises."""
-    turns = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
-    try:
-        tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # noqa: BLE001 a template is somebody's program
-        return False
-    return True
-
-
-def _system_joined(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The system prompt at the head of the first user turn, as Gemma's authors advise."""
-    if len(turns) < 2 or turns[0]["role"] != "system" or turns[1]["role"] != "user":
-        return turns
-    joined = f"{turns[0]['content']}\n\n{turns[1]['content']}"
-    return [{**turns[1], "content": joined}, *turns[2:]]
-
-
-def _for_template(message: Message) -> dict[str, Any]:
-    """Templates want a tool call's arguments as an object; APIs log them as JSON text."""
-    out = message.to_dict()
-    if message.role == "developer":
-        out["role"] = "system"
-    for call in out.get("tool_calls", ()):
-        function = call.get("function")
-        if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            try:
-                arguments = json.loads(function["arguments"])
-            except ValueError:
-                continue
-            call["function"] = {**function, "arguments": arguments}
-    return out
