@@ -52,6 +52,14 @@ def test_on_a_cpu_all_stays_as_it_was() -> None:
     assert (plan.attention, plan.compiled, plan.logits_budget) == ("tiled", False, LOGITS_BUDGET)
 
 
+def test_divided_layers_round_their_weights_at_use() -> None:
+    """What is not divided keeps torch's own linear layers, or the short forward."""
+    for parallel, own in (("none", False), ("ddp", False), ("fsdp", True)):
+        policy = equipped(replace(PLAN, parallel=parallel, precision="bf16"))
+        layer = policy.model.get_decoder().layers[0].mlp.down_proj
+        assert ("forward" in vars(layer)) is own, parallel
+
+
 def test_what_was_chosen_is_in_the_plan_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     warned = Choice("tiled", "2 ms", warning="falls back to tiled (flex: off)")
     monkeypatch.setattr(devices, "choose", lambda *_: warned)

@@ -47,7 +47,7 @@ def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -
     config = load_config(recipe, overrides) if recipe else None
     health = examine(config)
     if not as_json:
-        _print_rows("This machine", health.rows)
+        print_rows("This machine", health.rows)
         for warning in health.warnings:
             typer.secho(f"! {warning}", fg=typer.colors.YELLOW)
         sys.stdout.flush()
@@ -59,7 +59,7 @@ def run_doctor(recipe: str | None, overrides: Sequence[str], *, as_json: bool) -
         needs.append(need.to_dict())
         if not as_json:
             which = f" in stage {part.name}" if config is not None and config.stages else ""
-            _print_rows(f"\nWhat {recipe} needs{which} (rough estimates)", need.rows())
+            print_rows(f"\nWhat {recipe} needs{which} (rough estimates)", need.rows())
             colour = typer.colors.GREEN if need.fits else typer.colors.RED
             typer.secho(need.verdict, fg=colour)
     if as_json:
@@ -178,7 +178,8 @@ def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def _print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
+def print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A title, and below it names and values in two columns."""
     typer.secho(title, bold=True)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

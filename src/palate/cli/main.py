@@ -270,12 +270,23 @@ def doctor(
         str | None, typer.Argument(help="Also estimate this recipe's memory and time.")
     ] = None,
     overrides: Overrides = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option(min=1, help="Instead, what the recipe would need on each of so many GPUs."),
+    ] = None,
+    memory: Annotated[float | None, typer.Option(min=0.1, help="GB of each of those GPUs.")] = None,
+    machine: Annotated[int, typer.Option(min=1, help="GPUs in one machine.")] = 8,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what this machine can do, and what a recipe will need."""
+    """Say what this machine can do, and what a recipe will need, here or on several GPUs."""
     from palate.cli.health import run_doctor
+    from palate.cli.renting import Cluster, run_renting
 
+    if ranks is not None:
+        cluster = Cluster(ranks, machine, memory)
+        guarded(lambda: run_renting(recipe, overrides or [], cluster, as_json=json), debug)
+        return
     guarded(lambda: run_doctor(recipe, overrides or [], as_json=json), debug)
 
 

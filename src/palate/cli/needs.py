@@ -139,7 +139,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     if config.model.quantize == "nf4":
         require_nf4()
     method, _ = method_of(config)
-    train, heldout, funnel = _rendered(config, method)
+    train, heldout, funnel = rendered(config, method)
     trust = config.model.trust_remote_code
     sizes = load_config_only(config.model.path, trust_remote_code=trust)
     anatomy = cost.anatomy_of(sizes, trust_remote_code=trust)
@@ -215,7 +215,8 @@ def _reference_flops(
     return flops + (forward_flops(anatomy, work.total + held) if method.mismatched else 0.0)
 
 
-def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
+def rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[Rendered], str]:
+    """The recipe's training and held-out examples as tokens, and the data's funnel in words."""
     from palate.curate.prepare import prepare
     from palate.rollout.assemble import stand_ins
     from palate.store.judged import reader_of
@@ -230,10 +231,10 @@ def _rendered(config: RunConfig, method: Method) -> tuple[list[Rendered], list[R
         read=reader_of(method.data),
     )
 
-    def rendered(examples: Sequence[Example]) -> list[Rendered]:
+    def tokens_of(examples: Sequence[Example]) -> list[Rendered]:
         return [one for example in examples for one in renderer.render_as(example, method.data)]
 
-    train, heldout = rendered(prepared.train), rendered(prepared.heldout)
+    train, heldout = tokens_of(prepared.train), tokens_of(prepared.heldout)
     if config.rollout is not None:
         # What is learned from is not there yet: answers of the greatest length stand for it.
         train = stand_ins(list(zip(prepared.train, train, strict=True)), method, config.rollout)

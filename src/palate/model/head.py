@@ -21,7 +21,7 @@ from palate.tokens.tree import Forest
 # fp32 logits of one chunk, in bytes; a chunk's forward and backward hold about three of them
 LOGITS_BUDGET = 512 * 2**20
 # The part of a GPU's free memory that one chunk may take, where that is more.
-_SHARE_OF_FREE = 1 / 16
+SHARE_OF_FREE = 1 / 16
 
 
 def logits_budget(device: torch.device) -> int:
@@ -29,7 +29,7 @@ def logits_budget(device: torch.device) -> int:
     if device.type != "cuda":
         return LOGITS_BUDGET
     free, _ = torch.cuda.mem_get_info(device)
-    return max(LOGITS_BUDGET, int(free * _SHARE_OF_FREE))
+    return max(LOGITS_BUDGET, int(free * SHARE_OF_FREE))
 
 
 def target_logps(

@@ -22,6 +22,7 @@ from palate.model.kernels import KERNELS, Choice, check, choose, heads_of, kerne
 from palate.model.memory import TRAINED_BYTES, activations
 from palate.model.policy import Policy
 from palate.model.probe import probe_forest
+from palate.model.rounded import round_at_use
 from palate.progress import Quiet, Reporter
 from palate.tokens.tree import Forest
 from palate.train.folder import Plan
@@ -75,8 +76,10 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
     say, train = say or Quiet(), config.train
     policy.kernel = kernel_named(plan.attention)
     policy.logits_budget = plan.logits_budget
-    # FSDP divides the weights that the short forward reads whole.
-    if suits(policy.device.type, plan.precision, plan.layout) and plan.parallel != "fsdp":
+    # The short forward reads weights whole, and keeps rounded copies of those that are trained.
+    if plan.parallel == "fsdp":
+        round_at_use(policy.model)
+    elif suits(policy.device.type, plan.precision, plan.layout):
         policy.fused = fuse(policy.model)
     if train.offload_activations and train.checkpointing == "never":
         raise ConfigError(
