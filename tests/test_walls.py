@@ -96,6 +96,10 @@ ROOMS = {
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"rollout", "stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
+    "experiments": Room(
+        FOUNDATION
+        | {"generate", "judge", "losses", "model", "progress", "rollout", "tokens", "train"}
+    ),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
     "serve": Room(
         FOUNDATION | {"generate", "model", "tokens", "guard", "store", "ingest", "web"},

@@ -1,0 +1,1 @@
+"""Methods measured where the truth is known."""

@@ -1,0 +1,59 @@
+"""Pairs are Bradley-Terry's, unequal, and flipped as often as asked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from palate.experiments.data import Words, draw_pairs, examples
+from palate.experiments.world import make_world
+
+WORLD = make_world(2, symbols=3, length=3, prompts=4)
+UNIFORM = torch.zeros(4, 27, dtype=torch.float64).log_softmax(1)
+
+
+def test_pairs_are_unequal_and_won_as_the_rewards_say() -> None:
+    pairs = draw_pairs(WORLD, UNIFORM, 40_000, 7)
+    assert not bool((pairs.chosen == pairs.rejected).any())
+    gap = WORLD.rewards[pairs.prompt, pairs.chosen] - WORLD.rewards[pairs.prompt, pairs.rejected]
+    for low in (0.2, 1.0, 2.0):  # pairs whose gap is near `low`, whoever won
+        near = (gap.abs() - low).abs() < 0.1
+        won = float((gap[near] > 0).double().mean())
+        assert won == pytest.approx(float(torch.tensor(low).sigmoid()), abs=0.03)
+
+
+def test_each_answer_comes_as_often_as_the_policy_says_it() -> None:
+    """Of a uniform policy each answer is as often in a pair, chosen or rejected, as any other."""
+    pairs = draw_pairs(WORLD, UNIFORM, 40_000, 8)
+    both = torch.cat([pairs.chosen, pairs.rejected])
+    assert torch.allclose(
+        torch.bincount(both, minlength=27) / len(both), torch.tensor(1 / 27), atol=3e-3
+    )
+
+
+def test_flips_turn_over_the_share_that_is_asked_for() -> None:
+    plain, flipped = (draw_pairs(WORLD, UNIFORM, 20_000, 9, flips) for flips in (0.0, 0.2))
+    assert torch.equal(plain.prompt, flipped.prompt)
+    turned = plain.chosen != flipped.chosen
+    assert torch.equal(plain.chosen[turned], flipped.rejected[turned])
+    assert float(turned.double().mean()) == pytest.approx(0.2, abs=0.01)
+
+
+def test_how_each_shape_reads_a_pair() -> None:
+    pairs, words = draw_pairs(WORLD, UNIFORM, 3, 1), Words(WORLD)
+    prompt, chosen, rejected = (
+        int(part[0]) for part in (pairs.prompt, pairs.chosen, pairs.rejected)
+    )
+    asked = WORLD.prompts[prompt].tolist()
+    ids = [[*asked, *WORLD.answers[answer].tolist()] for answer in (chosen, rejected)]
+    both = examples(words, pairs, "pair")
+    assert len(both) == 3
+    assert [list(branch.ids) for branch in both[0].branches] == ids
+    assert list(both[0].branches[0].mask) == [False, False, True, True, True]
+    (shown,) = examples(words, pairs, "demonstration")[0].branches
+    assert list(shown.ids) == ids[0]
+    thumbs = examples(words, pairs, "labelled")[:2]
+    assert [(list(t.branches[0].ids), t.desirable) for t in thumbs] == [
+        (ids[0], True),
+        (ids[1], False),
+    ]
