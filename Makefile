@@ -32,6 +32,7 @@ fast: $(DEV)
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/licences.py
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from palate.client import TooLarge, bearer, may_pass, read_body, read_events, refusal, retry_after
+from palate.addresses import NotAllowed
+from palate.client import (
+    TooLarge,
+    bearer,
+    guarded,
+    may_pass,
+    read_body,
+    read_events,
+    refusal,
+    retry_after,
+)
 
 
 def streamed(*parts: bytes) -> httpx.Response:
@@ -95,3 +107,72 @@ def test_events_of_a_stream() -> None:
     assert events(1000, b"data: \xff\n\n") == ["\ufffd"]
     with pytest.raises(TooLarge):
         events(len(raw) - 1, raw)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Name servers that answer so, one address a time; returns the names that they were asked."""
+    asked: list[str] = []
+    coming = iter(answers)
+
+    def answer(host: str, port: int, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (next(coming), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
+
+
+def test_a_public_name_for_a_private_address_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = refusing(monkeypatch, "127.0.0.1")
+    with guarded(httpx.Client(trust_env=False)) as client, pytest.raises(NotAllowed, match="for"):
+        client.post("http://judge.example.org:9/v1")
+    assert asked == ["judge.example.org"]
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name that answers otherwise the second time is not asked a second time."""
+    asked = refusing(monkeypatch, "93.184.216.34", "127.0.0.1")
+    went: list[object] = []
+
+    def connect(address: object, *_: object, **__: object) -> socket.socket:
+        went.append(address)
+        raise OSError("no way")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with guarded(httpx.Client(trust_env=False)) as client, pytest.raises(httpx.ConnectError):
+        client.post("http://judge.example.org:9/v1")
+    assert asked == ["judge.example.org"]
+    assert went == [("93.184.216.34", 9)]
+
+
+def test_a_loop_asks_no_such_name_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        async def answer(host: str, port: int, **_: object) -> list[object]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer, raising=False)
+        async with guarded(httpx.AsyncClient(trust_env=False)) as client:
+            await client.post("http://judge.example.org:9/v1")
+
+    with pytest.raises(NotAllowed, match="stands for"):
+        asyncio.run(ask())
+
+
+def test_who_is_on_this_machine_is_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 204 No\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with guarded(httpx.Client(trust_env=False)) as client:
+            assert client.get(f"http://localhost:{port}/").status_code == 204
+        thread.join()

@@ -29,6 +29,7 @@ FOUNDATION = {
     "machine",
     "durable",
     "resumable",
+    "addresses",
 }
 DATA = {"ingest", "curate", "store"}
 ENGINE = {"tokens", "model", "losses", "generate", "judge", "train", "evaluate", "ship"}
@@ -79,7 +80,8 @@ ROOMS = {
     "losses": Room(set(), {"torch"}),
     "tokens": Room({"records"}, {"torch", "numpy", "jinja2"}),
     "model": Room(FOUNDATION | {"tokens"}),
-    "client": Room(set(), {"httpx"}),
+    "addresses": Room(set(), set()),
+    "client": Room({"addresses"}, {"httpx"}),
     "generate": Room(FOUNDATION | {"client", "model", "tokens"}),
     "judge": Room(FOUNDATION | {"client", "tokens", "model", "generate"}),
     "resumable": Room({"durable"}, set()),

@@ -2,20 +2,92 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
 import httpx
+
+from palate.addresses import check_host, resolve, usable
 
 AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 after which the same request may succeed."""
 
 
+Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
+
+
 class TooLarge(Exception):
     """A reply of more bytes than it may have."""
+
+
+class Connecting:
+    """What connects for httpx: to an address that was looked at, and to no other.
+
+    The name is resolved once, here; the certificate is still the name's. Raises `NotAllowed`.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def connect_tcp(self, host: str, port: int, *given: Any, **named: Any) -> Any:
+        """A connection to the first address that answers."""
+        error: Exception | None = None
+        with _unknown_host():
+            addresses = resolve(host, port)
+        for address in addresses:
+            try:
+                return self._inner.connect_tcp(address, port, *given, **named)
+            except Exception as failed:  # noqa: BLE001 - raised below, if no other answers
+                error = failed
+        raise error or httpx.ConnectError(f"{host} has no address")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class ConnectingLater(Connecting):
+    """The same of an event loop."""
+
+    async def connect_tcp(self, host: str, port: int, *given: Any, **named: Any) -> Any:
+        """A connection to the first address that answers."""
+        check_host(host)
+        error: Exception | None = None
+        with _unknown_host():
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for address in usable(host, dict.fromkeys(str(one[4][0]) for one in found)):
+            try:
+                return await self._inner.connect_tcp(address, port, *given, **named)
+            except Exception as failed:  # noqa: BLE001 - raised below, if no other answers
+                error = failed
+        raise error or httpx.ConnectError(f"{host} has no address")
+
+
+@contextmanager
+def _unknown_host() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise httpx.ConnectError(str(error)) from error
+
+
+def guarded(client: Client) -> Client:
+    """The client, which from now on connects only where `palate.addresses` lets it.
+
+    A proxy of the environment (HTTPS_PROXY) is asked as it was: it looks names up by itself.
+    """
+    transport: Any = client._transport  # noqa: SLF001 - httpx has no setting for it
+    pool = transport._pool  # noqa: SLF001
+    later: Any = isinstance(client, httpx.AsyncClient)
+    pool._network_backend = (ConnectingLater if later else Connecting)(pool._network_backend)  # noqa: SLF001
+    return client
 
 
 def bearer(key: str | None) -> dict[str, str]:

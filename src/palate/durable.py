@@ -44,6 +44,8 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file as a whole (UTF-8)."""
     scratch = path.with_name(f".{path.name}.tmp")
     try:
+        if scratch.is_symlink():  # in a folder of somebody else: it would be written through
+            scratch.unlink()
         with scratch.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -173,14 +175,20 @@ def _disk_errors(target: Path) -> Iterator[None]:
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
-    """The manifest, after every file was checked; raises `Damaged` naming the first bad one."""
+    """The manifest, after every file was checked; raises `Damaged` naming the first bad one.
+
+    A name that leads out of the folder, and a link, are bad: who wrote the folder may be somebody
+    else, and what it holds are files of its own.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sums = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(f"{folder}: no readable manifest ({error})") from error
     for name, expected in sums.items():
         path = folder / name
+        if leads_out(folder, name):
+            raise Damaged(f"{folder}: {name!r} is no file of this folder")
         if not path.is_file():
             raise Damaged(f"{folder}: {name} is missing")
         try:
@@ -192,12 +200,22 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     return manifest  # type: ignore[no-any-return]
 
 
+def leads_out(folder: Path, name: str) -> bool:
+    """Whether a name below a folder goes up, begins elsewhere, or has a link on its way."""
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        return True
+    places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    return any(place.is_symlink() for place in places)
+
+
 def hold(path: Path) -> int | None:
     """A handle that holds `path` until it is closed, or None while another process holds it.
 
     The file is made where it is not; its folder must be there. The system lets go when we die.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # A link would make a file wherever it leads.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     try:
         import fcntl
     except ImportError:  # Windows: an open handle is not a lock, but nothing is worse than before

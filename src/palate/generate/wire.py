@@ -10,7 +10,17 @@ from typing import Any
 
 import httpx
 
-from palate.client import TooLarge, bearer, hidden, may_pass, read_body, refusal, retry_after
+from palate.addresses import NotAllowed, check_url
+from palate.client import (
+    TooLarge,
+    bearer,
+    guarded,
+    hidden,
+    may_pass,
+    read_body,
+    refusal,
+    retry_after,
+)
 
 LARGEST = 64_000_000
 """Bytes of a reply: a million tokens with their log-probs."""
@@ -56,8 +66,10 @@ class ServerSettings:
     concurrency: int = 16
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise SamplerStopped(f"url '{self.url}' must begin with http:// or https://")
+        try:
+            check_url(self.url)
+        except NotAllowed as error:
+            raise SamplerStopped(str(error)) from error
 
     def key(self) -> str | None:
         """The key, which is nowhere written down."""
@@ -80,9 +92,12 @@ class Wire:
     ) -> None:
         self._settings, self._wait, self._clock = settings, wait, clock
         self._key = settings.key()
-        self._client = httpx.Client(
-            headers=bearer(self._key),
-            limits=httpx.Limits(max_connections=settings.concurrency),
+        self._client = guarded(
+            httpx.Client(
+                headers=bearer(self._key),
+                limits=httpx.Limits(max_connections=settings.concurrency),
+                follow_redirects=False,
+            )
         )
 
     def close(self) -> None:
@@ -114,7 +129,7 @@ class Wire:
         try:
             with self._client.stream("POST", url, json=dict(body), timeout=seconds) as response:
                 raw = read_body(response, LARGEST, until, self._clock)
-        except TooLarge as error:
+        except (TooLarge, NotAllowed) as error:
             raise SamplerStopped(str(error)) from error
         except httpx.TimeoutException as error:
             raise Again(f"no reply within {seconds:g} s") from error

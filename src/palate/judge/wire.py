@@ -15,7 +15,17 @@ from typing import Any
 
 import httpx
 
-from palate.client import TooLarge, bearer, hidden, may_pass, read_body, refusal, retry_after
+from palate.addresses import NotAllowed, check_url
+from palate.client import (
+    TooLarge,
+    bearer,
+    guarded,
+    hidden,
+    may_pass,
+    read_body,
+    refusal,
+    retry_after,
+)
 from palate.judge.crew import within
 from palate.judge.errors import JudgeStopped
 from palate.judge.verdicts import TokenLogprob
@@ -90,12 +100,19 @@ class Wire:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._key, self._clock = config, key, clock
-        self._client = httpx.Client(
-            headers=bearer(key),
-            timeout=httpx.Timeout(config.timeout),
-            # Not fewer than there are threads: requests that were given up hold theirs.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=config.concurrency),
-            follow_redirects=False,
+        try:
+            check_url(config.url)
+        except NotAllowed as error:
+            raise JudgeStopped(str(error)) from error
+        # Not fewer than there are threads: requests that were given up hold theirs.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.concurrency)
+        self._client = guarded(
+            httpx.Client(
+                headers=bearer(key),
+                timeout=httpx.Timeout(config.timeout),
+                limits=limits,
+                follow_redirects=False,
+            )
         )
 
     def close(self) -> None:
@@ -112,6 +129,8 @@ class Wire:
             status, headers, raw = within(seconds, lambda: self._exchange(body, seconds))
         except TooLarge as error:
             raise Unusable(str(error)) from error
+        except NotAllowed as error:
+            raise JudgeStopped(str(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise Again(f"no reply within {seconds:g} s") from error
         except httpx.TransportError as error:

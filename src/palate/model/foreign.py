@@ -75,6 +75,22 @@ def check_folder(folder: Path) -> None:
             )
 
 
+def check_links(folder: Path) -> None:
+    """Raise `ValueError` where a file of a model's folder is a link that leads out of it.
+
+    The cache of the hub keeps a snapshot's files beside it, under `blobs`, and links to them.
+    """
+    home = folder.resolve()
+    cache = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    for path in folder.iterdir():
+        target = path.resolve()
+        if not (target.is_relative_to(home) or target.is_relative_to(cache)):
+            raise ValueError(
+                f"{path} is a link to {target}, outside the model's folder: copy the file there if "
+                "it belongs to it"
+            )
+
+
 def check_index(index: Path) -> None:
     """Raise `ValueError` where an index of shards names anything but safetensors beside it."""
     try:

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from palate.model.foreign import INDEX, check_folder, check_index, in_one_line
+from palate.model.foreign import INDEX, check_folder, check_index, check_links, in_one_line
 from palate.model.gguf import convert
 from palate.model.policy import Precision, silence_dropout
 from palate.tokens.templates import TemplateFailed, render_chat
@@ -137,6 +137,8 @@ def resolve(path: str) -> str:
         return str(convert(Path(path).expanduser()))
     place = Path(path).expanduser()
     if place.exists():
+        if place.is_dir():
+            check_links(place)
         return str(place)
     _refuse_what_is_no_hub_id(path, place)
     return path

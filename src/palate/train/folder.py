@@ -130,6 +130,7 @@ def open_folder(
         begun = (folder / "config.yaml").is_file()
         continues = begun and config.resume == "auto"
         if continues:
+            _refuse_links(folder)
             _adopt(config, folder)
         else:
             if begun and (aside := _move_aside(folder)) is not None:
@@ -138,6 +139,16 @@ def open_folder(
         yield folder, continues
     finally:
         os.close(lock)
+
+
+def _refuse_links(folder: Path) -> None:
+    """A run that is continued appends to its files; through a link they may be anybody's."""
+    for path in (*folder.iterdir(), *(folder / "checkpoints").glob("*")):
+        if path.is_symlink():
+            raise ConfigError(
+                f"{path} is a link, and a run writes only inside its folder: move what it leads to "
+                "in its place, or put the whole run elsewhere with out=FOLDER"
+            )
 
 
 def read_plan(folder: Path) -> Plan | None:

@@ -187,6 +187,15 @@ def test_runs_laid_over_each_other(site: Open, desk: Path, place: Path) -> None:
     page(site, "/runs/compare?run=never", 404)
 
 
+def test_a_report_that_is_a_link_is_none(site: Open, desk: Path, tmp_path: Path) -> None:
+    """A run of somebody else may hold a link to any file that we can read."""
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    (desk / "report.html").symlink_to(tmp_path / "secret")
+    page(site, f"/runs/{desk.name}/report", 404)
+    assert f"/runs/{desk.name}/report" not in page(site, f"/runs/{desk.name}")
+    (desk / "report.html").unlink()
+
+
 def test_the_report_is_shut_off_from_the_site(site: Open, desk: Path) -> None:
     page(site, f"/runs/{desk.name}/report", 404)
     (desk / "report.html").write_text(f"<h1>Report</h1>{SCRIPT}", encoding="utf-8")

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import httpx
 
-from palate.client import TooLarge, bearer, hidden, read_events, refusal
+from palate.addresses import PRIVATE_HOSTS, NotAllowed, check_url
+from palate.client import TooLarge, bearer, guarded, hidden, read_events, refusal
 from palate.records import Message
 
 LARGEST = 8_000_000
@@ -91,6 +92,8 @@ async def ask(endpoint: Endpoint, messages: Sequence[Message], manner: Manner, t
         last = _error("the server does not answer")
     except httpx.ConnectError:
         last = _error("the server cannot be reached")
+    except NotAllowed:  # its words have the address
+        last = _error(f"the server has an address that is not asked; see {PRIVATE_HOSTS}")
     except (TooLarge, ValueError) as error:
         last = _error(str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -111,12 +114,15 @@ async def _exchange(
         "stream": True,
         **endpoint.extra,
     }
-    client = httpx.AsyncClient(
-        headers=bearer(endpoint.key),
-        timeout=httpx.Timeout(manner.seconds, connect=10.0),
-        trust_env=not endpoint.direct,
-        verify=not endpoint.direct,
-        follow_redirects=False,
+    check_url(endpoint.url)
+    client = guarded(
+        httpx.AsyncClient(
+            headers=bearer(endpoint.key),
+            timeout=httpx.Timeout(manner.seconds, connect=10.0),
+            trust_env=not endpoint.direct,
+            verify=not endpoint.direct,
+            follow_redirects=False,
+        )
     )
     sent = {name: value for name, value in body.items() if value is not None}
     async with (

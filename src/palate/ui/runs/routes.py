@@ -113,7 +113,7 @@ def show_run(site: Site, request: Request) -> Page:
         "spread": spreads.of(folder, None if at is None else int(at)),
         "samples": samples,
         "rollouts": rollout_steps(folder),
-        "report": (folder / "report.html").is_file(),
+        "report": _report(folder) is not None,
         "folder": str(folder),
         **page_of(run, metrics),
     }
@@ -197,12 +197,21 @@ async def compared_events(site: Site, request: Request) -> AsyncIterator[Event]:
 def give_report(site: Site, request: Request) -> Response:
     """The report that the run wrote: one page without scripts, closed off from the site."""
     _, folder = _asked(site, request)
+    place = _report(folder)
     try:
-        text = (folder / "report.html").read_bytes()
+        text = place.read_bytes() if place is not None else None
     except OSError:
-        raise NotThere("this run has no report yet: it is written at the end") from None
+        text = None
+    if text is None:
+        raise NotThere("this run has no report yet: it is written at the end")
     headers = {"content-security-policy": _REPORT_CSP, "referrer-policy": "no-referrer"}
     return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _report(folder: Path) -> Path | None:
+    """The run's own report; a link may lead to any file that we can read, and is none."""
+    place = folder / "report.html"
+    return place if place.is_file() and not place.is_symlink() else None
 
 
 def _asked(site: Site, request: Request) -> tuple[str, Path]:

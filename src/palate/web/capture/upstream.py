@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import ResolveResult
 from yarl import URL
 
+from palate.addresses import NotAllowed, check_url, usable
 from palate.web.asgi import Headers
 from palate.web.capture.settings import CaptureConfig
 from palate.web.listening import is_loopback
@@ -57,14 +60,30 @@ class Answer:
         self.response.close()
 
 
+class LookedAt(aiohttp.ThreadedResolver):
+    """Resolves names to the addresses that `palate.addresses` lets be asked."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses; an `OSError`, as aiohttp expects it, where none may be asked."""
+        found = await super().resolve(host, port, family)
+        try:
+            kept = set(usable(host, [one["host"] for one in found]))
+        except NotAllowed as error:
+            raise OSError(None, str(error)) from error
+        return [one for one in found if one["host"] in kept]
+
+
 class Upstream:
     """Connections to one provider; made inside a running event loop."""
 
     def __init__(self, config: CaptureConfig) -> None:
+        check_url(config.upstream)
         parts = urlsplit(config.upstream)
         self.origin, self._path = f"{parts.scheme}://{parts.netloc}", parts.path.encode()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE, resolver=LookedAt()),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=config.connect_timeout, sock_read=config.timeout
             ),
