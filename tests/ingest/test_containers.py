@@ -426,3 +426,12 @@ def test_a_folder_that_cannot_be_looked_into_is_not_left_out(tmp_path, monkeypat
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(IngestError, match=r"cannot read .*shut: Permission denied"):
         files(tmp_path)
+
+
+def test_an_error_of_several_lines_becomes_one(tmp_path, monkeypatch):
+    def broken(path, kind):
+        raise OSError("Couldn't deserialize thrift: Invalid data\nDeserializing failed.\n")
+
+    monkeypatch.setattr("palate.ingest.containers.table_rows", broken)
+    with pytest.raises(IngestError, match=r"thrift: Invalid data Deserializing failed\.$"):
+        list(rows(tmp_path / "rows.parquet"))

@@ -147,3 +147,14 @@ def test_what_stops_is_said_before_anything_is_read(tmp_path):
 
 def test_errors_are_value_errors():
     assert issubclass(IngestError, ValueError)
+
+
+def test_a_number_that_no_float_holds_is_refused_where_it_matters(tmp_path):
+    """The largest float has 309 digits; the store's reader stops at larger ones."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"maximum": "LIMIT"}}}
+    row = json.dumps({**_pair("one"), "tools": [tool]})
+    rows = [row.replace('"LIMIT"', limit) for limit in ("7" * 310, "1" * 309, "7")]
+    aside = json.dumps({**_pair("two"), "note": 1}).replace('"note": 1', f'"note": {"7" * 400}')
+    examples, rejects = _read(_write(tmp_path / "rows.jsonl", [*rows, aside]))
+    assert [(r.line, r.reason) for r in rejects] == [(1, "bad-number")]
+    assert [e.provenance[0].line for e in examples] == [2, 3, 4]

@@ -21,7 +21,7 @@ from palate.store.database import Store
 from palate.store.reading import find, search, stored
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"n": 1}'}}
-BIG = {"type": "function", "function": {"name": "f", "parameters": {"maximum": 2**70}}}
+BIG = {"type": "function", "function": {"name": "f", "parameters": {"maximum": 2**70 + 1}}}
 RICH = Example(
     prompt=(
         Message("system", "Be brief. — « ü »"),
@@ -124,3 +124,13 @@ def test_search_reads_text_as_people_write_it(store: Store) -> None:
     assert hits("assistant") == [], "the JSON's own words are not the text's"
     assert hits("sure") == ["100 sure?", "100% sure?"], "the latest first"
     assert len(search(store, "e", 2)) == 2
+
+
+def test_an_integer_of_more_than_64_bits_stays_what_it_is(store: Store) -> None:
+    """orjson, which reads most of the store, would make a float of it."""
+    arrival = chat("a?", "x", ids=("o:1",))
+    limit = {"type": "function", "function": {"name": "f", "parameters": {"maximum": 2**70 + 1}}}
+    store.add([replace(arrival, record=replace(arrival.record, tools=(limit,)))], "log")
+    (found,) = stored(store)
+    assert found.example.tools == (limit,)
+    assert found.example.tools[0]["function"]["parameters"]["maximum"] == 2**70 + 1

@@ -15,6 +15,7 @@ from palate.records import Example, RecordError, Signal, canonical_json
 
 DEEPEST = 254  # lists and objects within each other: as deep as orjson writes
 _EXPONENT = re.compile(rb"[:,\[]-?[0-9.]+e")
+_HUGE = b"0" * 309  # digits, of which the largest float has as many
 # Digits as 0 and the letter e, all else blank: where no "0e" is, no number has an exponent.
 _NUMBERS = bytes(48 if 48 <= code < 58 else 101 if code == 101 else 32 for code in range(256))
 
@@ -53,12 +54,22 @@ def check_unicode(text: str) -> None:
         raise RecordError("bad-unicode", "the row holds half of a surrogate pair") from error
 
 
+def is_suspect(written: bytes) -> bool:
+    """Whether a row may hold a number that `check_finite` refuses."""
+    huge = _HUGE in written.translate(_NUMBERS)
+    return huge or b"NaN" in written or b"Infinity" in written
+
+
 def check_finite(records: Iterable[Example | Signal]) -> None:
-    """Refuse NaN and infinity, where they came as far as a record: JSON cannot hold them."""
+    """Refuse NaN, infinity and what no float can hold, where they came as far as a record.
+
+    JSON cannot hold the former, and few programs read the latter, the store's among them.
+    """
     try:
-        json.dumps([record.to_dict() for record in records], allow_nan=False)
+        orjson.loads(json.dumps([record.to_dict() for record in records], allow_nan=False))
     except ValueError as error:
-        raise RecordError("bad-number", "a tool or a call holds NaN or infinity") from error
+        why = "a tool or a call holds NaN, infinity or a number of more than 308 digits"
+        raise RecordError("bad-number", why) from error
 
 
 def too_deep() -> RecordError:

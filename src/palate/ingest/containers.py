@@ -115,8 +115,9 @@ def rows(path: Path) -> Iterator[Raw]:
         with _open(path) as handle:
             read = _text_rows(kind, handle)
             yield from _guarded(read) if packed else read
-    except OSError as error:
-        raise IngestError(f"cannot read {path}: {error.strerror or error}") from error
+    except OSError as error:  # pyarrow's have no strerror, and may say several lines
+        why = " ".join((error.strerror or str(error)).split())
+        raise IngestError(f"cannot read {path}: {why}") from error
 
 
 def _text_rows(kind: str, handle: BinaryIO) -> Iterator[Raw]:

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from palate.ingest import containers, hub, otlp, registry
-from palate.ingest.canonical import canonical, check_finite, too_deep
+from palate.ingest.canonical import canonical, check_finite, is_suspect, too_deep
 from palate.ingest.errors import IngestError
 from palate.ingest.format import Format, Row
 from palate.ingest.text_rows import EXCERPT, Raw
@@ -146,7 +146,7 @@ def read_file(
             records = known.parse(value)
             ids, user = known.ids(value), known.user(value)
             where = Provenance(source, line, known.time(value), sha256(written).hexdigest())
-            if b"NaN" in written or b"Infinity" in written:
+            if is_suspect(written):
                 check_finite(records)
         except RecordError as error:
             on_reject(_reject(source, line, error, written))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import orjson
 import sqlalchemy as sa
 
-from palate.records import Example, Provenance, Signal
+from palate.records import Example, Provenance, Signal, canonical_json
 from palate.store.database import Store
-from palate.store.rows import example_of
+from palate.store.rows import example_of, loads
 from palate.store.schema import ASIDES, AWAITED, EVENT, INTERACTION, NAME, SIGHTING, SOURCE
 
 _BATCH = 5_000
@@ -83,7 +83,7 @@ def waiting_signals(store: Store) -> list[Signal]:
             about[event].append(name)
         found = []
         for event in connection.execute(query):
-            said = Signal.from_dict(orjson.loads(event.said), tuple(about[event.id]))
+            said = Signal.from_dict(loads(event.said), tuple(about[event.id]))
             where = Provenance(event.origin, event.line, event.time, event.hash)
             found.append(replace(said, provenance=(where,)))
     return found
@@ -179,7 +179,7 @@ def _joined(
     asked = _of(EVENT, EVENT.c.interaction, keys).where(*heard)
     for event in connection.execute(asked):
         where = Provenance(sources[event.source], event.line, event.time, event.hash)
-        said = Signal.from_dict(orjson.loads(event.said))
+        said = Signal.from_dict(loads(event.said))
         signals[event.interaction].append(replace(said, provenance=(where,)))
     for row in rows:
         first = Provenance(sources[row.source], row.line, row.time, row.hash)
@@ -197,4 +197,9 @@ def _of(
 def _order(signal: Signal) -> tuple[str, str, str]:
     """By time, then by what was said: the order does not depend on which was stored first."""
     where = signal.provenance[0]
-    return where.time or "", orjson.dumps(signal.to_dict()).decode(), where.hash or ""
+    said = signal.to_dict()
+    try:
+        text = orjson.dumps(said).decode()
+    except TypeError:  # an integer of more than 64 bits
+        text = canonical_json(said)
+    return where.time or "", text, where.hash or ""

@@ -6,6 +6,7 @@ What was said about an answer is kept apart from the answer: labels, scores and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ def event_row(signal: Signal, time: str | None = None) -> EventRow:
         time = utc(signal.provenance[0].time)
     choice = None if signal.kind in {"vote", "tie"} else signal.choice
     slot = f"{choice} {signal.name or ''}"
-    return signal.kind, _json(signal.to_dict()), _storable(signal.by), time, slot
+    return signal.kind, _kept(signal.to_dict()), _storable(signal.by), time, slot
 
 
 def utc(time: str | None) -> str | None:
@@ -121,12 +122,12 @@ def body_of(example: Example) -> str:
         body["tools"] = example.tools
     if example.tags:
         body["tags"] = example.tags
-    return _json(body)
+    return _kept(body)
 
 
 def example_of(body: str, provenance: Sequence[Provenance] = ()) -> Example:
     """Inverse of `body_of`."""
-    raw = orjson.loads(body)
+    raw = loads(body)
     return Example(
         prompt=tuple(Message.from_dict(m) for m in raw["prompt"]),
         completions=tuple(
@@ -155,6 +156,19 @@ def _answer(completion: Completion) -> dict[str, Any]:
     if completion.finish_reason is not None:
         out["finish_reason"] = completion.finish_reason
     return out
+
+
+def loads(text: str) -> Any:
+    """What `body_of` and `event_row` wrote: a blank before it says that orjson would round it."""
+    return json.loads(text) if text.startswith(" ") else orjson.loads(text)
+
+
+def _kept(value: object) -> str:
+    """JSON that `loads` reads back to an equal value."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return " " + canonical_json(value)
 
 
 def _json(value: object) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import orjson
 import sqlalchemy as sa
 
+from palate.records import canonical_json
 from palate.store.database import Store
 from palate.store.reading import stored_of
 from palate.store.schema import EVENT, INTERACTION, SOURCE
@@ -63,7 +64,14 @@ def as_jsonl(store: Store, asked: Asked) -> Iterator[bytes]:
     for keys in _pages(store, asked):
         for one in stored_of(store, keys):
             signals = [signal.to_dict() for signal in one.signals]
-            yield orjson.dumps({**one.example.to_dict(), "id": one.id, "signals": signals}) + b"\n"
+            yield _json({**one.example.to_dict(), "id": one.id, "signals": signals}) + b"\n"
+
+
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits
+        return canonical_json(value).encode()
 
 
 def _pages(store: Store, asked: Asked) -> Iterator[list[str]]:
