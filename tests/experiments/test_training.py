@@ -9,7 +9,7 @@ import torch
 
 from palate.experiments.data import Words, draw_pairs
 from palate.experiments.learner import fit, human, new_policy, table
-from palate.experiments.training import Effort, train_offline
+from palate.experiments.training import Effort, Lab, train_offline
 from palate.experiments.world import Frontier, make_world, measure
 from palate.model.policy import Policy
 
@@ -39,7 +39,7 @@ def test_it_makes_a_part_of_the_oracles_gain(
     reference = table(start, WORLD)
     pairs, frontier = draw_pairs(WORLD, reference, 4000, 3), Frontier(reference, WORLD.rewards)
     effort = Effort(steps=120, batch=64, lr=1e-3)
-    found = train_offline(name, params, start, Words(WORLD), pairs, effort, seed=1)
+    found = train_offline(Lab(start, Words(WORLD), effort, seed=1), name, params, pairs)
     point = measure(table(found, WORLD), reference, WORLD.rewards)
     assert point.kl > 0.005
     assert point.reward <= frontier.reward_at(point.kl) + 1e-9

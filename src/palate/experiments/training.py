@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from palate.train.reference import ReferenceLogps
 from palate.train.task import Mismatches, Split, Task, Watcher
 
 TOKENS = 4096  # of a micro-batch
+PLAN = Plan("tree", "", "fp32", "cpu", 1, TOKENS, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,83 +40,86 @@ class Effort:
     lr: float = 1e-3
 
 
-def train_offline(
-    name: str,
-    params: Mapping[str, Any],
-    start: Policy,
-    words: Words,
-    pairs: Pairs,
-    effort: Effort,
-    seed: int,
-) -> Policy:
-    """The policy that a method makes of pairs, from a copy of `start`, which is the reference."""
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What a run begins with: the reference, its world's words, the effort and the seed."""
+
+    start: Policy
+    words: Words
+    effort: Effort
+    seed: int
+
+    def task(
+        self,
+        policy: Policy,
+        chosen: tuple[Method, Any],
+        train: Split,
+        config: TrainConfig,
+        folder: Path,
+    ) -> Task:
+        """All that the loop wants."""
+        method, params = chosen
+        return Task(
+            policy=policy,
+            method=method,
+            params=params,
+            train=train,
+            heldout=Split([], None),
+            optim=OptimConfig(schedule="cosine", warmup=0.05, weight_decay=0.0),
+            config=config,
+            lr=self.effort.lr,
+            seed=self.seed,
+            folder=folder,
+            budget=Budget(PLAN),
+        )
+
+    def settings(self, batch: int, epochs: float) -> TrainConfig:
+        """The loop's settings: so many steps, and nothing written on the way."""
+        steps = self.effort.steps
+        return TrainConfig(
+            batch_size=batch,
+            max_steps=steps,
+            epochs=epochs,
+            eval_every=0,
+            save_every=0,
+            log_every=steps,
+            precision="fp32",
+        )
+
+
+def train_offline(lab: Lab, name: str, params: Mapping[str, Any], pairs: Pairs) -> Policy:
+    """The policy that a method makes of pairs, from a copy of the reference."""
     method, given = find({"name": name, **params})
-    rows = examples(words, pairs, method.shape)
-    policy = copied(start)
+    rows = examples(lab.words, pairs, method.shape)
+    policy = copied(lab.start)
     if method.head == "scalar":
         add_scalar_head(policy)
 
     def split(part: Sequence[Rendered]) -> Split:
         if not method.reference:
             return Split(part, None)
-        return Split(part, ReferenceLogps(score(start, part, TOKENS)))
+        return Split(part, ReferenceLogps(score(lab.start, part, TOKENS)))
 
-    config = train_config(method, effort, len(rows))
+    # An answer with a thumb counts as half a pair.
+    batch = min(lab.effort.batch * (2 if method.shape == "labelled" else 1), len(rows))
+    per_epoch = Sampler(len(rows), batch, lab.seed).steps_per_epoch
+    epochs = math.ceil(lab.effort.steps / per_epoch)
     mismatches = None
     if method.mismatched:
-        epochs = math.ceil(
-            effort.steps / Sampler(len(rows), config.batch_size, seed).steps_per_epoch
+        others = [split(mismatched(rows, lab.seed, epoch)) for epoch in range(epochs)]
+        mismatches = Mismatches(others, Split([], None))
+    chosen = method, resolved(method, given, rows)
+    train, config = split(rows), lab.settings(batch, epochs)
+    return in_a_folder(
+        lambda folder: replace(
+            lab.task(policy, chosen, train, config, folder), mismatches=mismatches
         )
-        mismatches = Mismatches(
-            [split(mismatched(rows, seed, epoch)) for epoch in range(epochs)], Split([], None)
-        )
-    task = task_of(
-        policy, (method, resolved(method, given, rows)), split(rows), config, effort, seed
-    )
-    return run(replace(task, mismatches=mismatches))
-
-
-def train_config(method: Method, effort: Effort, rows: int) -> TrainConfig:
-    """The loop's settings; each answer with a thumb counts as half a pair."""
-    batch = 2 * effort.batch if method.shape == "labelled" else effort.batch
-    return TrainConfig(
-        batch_size=min(batch, rows),
-        max_steps=effort.steps,
-        epochs=math.ceil(effort.steps * batch / rows) + 1,
-        eval_every=0,
-        save_every=0,
-        log_every=effort.steps,
-        precision="fp32",
     )
 
 
-def task_of(
-    policy: Policy,
-    chosen: tuple[Method, Any],
-    train: Split,
-    config: TrainConfig,
-    effort: Effort,
-    seed: int,
-) -> Task:
-    """All that the loop wants; it has no folder yet."""
-    method, params = chosen
-    return Task(
-        policy=policy,
-        method=method,
-        params=params,
-        train=train,
-        heldout=Split([], None),
-        optim=OptimConfig(schedule="cosine", warmup=0.05, weight_decay=0.0),
-        config=config,
-        lr=effort.lr,
-        seed=seed,
-        folder=Path(),
-        budget=Budget(Plan("tree", "", "fp32", "cpu", 1, TOKENS, "")),
-    )
-
-
-def run(task: Task, watch: Watcher | None = None) -> Policy:
+def in_a_folder(make: Callable[[Path], Task]) -> Policy:
     """Train in a folder that is nobody's afterwards; returns the task's policy."""
     with tempfile.TemporaryDirectory(prefix="palate-experiment-") as folder:
-        run_loop(replace(task, folder=Path(folder)), resume=False, watch=watch or Watcher())
+        task = make(Path(folder))
+        run_loop(task, resume=False, watch=Watcher())
     return task.policy
