@@ -100,7 +100,8 @@ ROOMS = {
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
     "experiments": Room(
         FOUNDATION
-        | {"generate", "judge", "losses", "model", "progress", "rollout", "tokens", "train"}
+        | {"generate", "judge", "losses", "model", "progress", "resumable", "rollout", "tokens"}
+        | {"train"}
     ),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
     "serve": Room(
