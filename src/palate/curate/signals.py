@@ -238,7 +238,8 @@ def _topic(signal: Signal, count: int) -> tuple[str, frozenset[int | None]]:
 def _score_name(judged: Sequence[Judged], wanted: str | None) -> str | None:
     scores = (s.name for one in judged for s in one.signals if s.kind == "score")
     names = Counter(name for name in scores if name is not None)
-    listed = ", ".join(f"{name} {count}" for name, count in names.most_common(MOST_NAMES))
+    most = names.most_common(MOST_NAMES)
+    listed = ", ".join(f"{' '.join(name.split())} {count}" for name, count in most)
     if wanted is not None:
         if names and wanted not in names:
             raise IngestError(f"no score is called '{wanted}' (data.score); there is: {listed}")

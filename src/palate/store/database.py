@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, OperationalError
 
 from palate.durable import sync_file
 from palate.records import Arrival
@@ -134,8 +134,11 @@ class Store:
         """A failure of the database as one line."""
         try:
             yield
-        except (OperationalError, DataError) as error:
-            raise StoreError(f"the store {self.name} failed: {_cause(error)}") from error
+        except DBAPIError as error:
+            # SQLite's word for a damaged file has no class of its own; the others are our mistakes.
+            if isinstance(error, OperationalError | DataError) or type(error) is DatabaseError:
+                raise StoreError(f"the store {self.name} failed: {_cause(error)}") from error
+            raise
 
     def add(self, arrivals: Sequence[Arrival], source_name: str) -> Added:
         """Add what came another way than in a file; on the disk when this returns."""
@@ -254,6 +257,8 @@ def _cause(error: DBAPIError) -> str:
     cures = {
         "database is locked": "another program is writing to it: try again",
         "file is not a database": "it is some other file: name another with --db",
+        "malformed": "the file is damaged: put a backup in its place, or save what can be read "
+        "with sqlite3 FILE .recover",
         "disk is full": "free some space and try again",
         "readonly": "it cannot be written: check its permissions",
         "unable to open": "check that its folder is there and can be written",
