@@ -180,6 +180,18 @@ def test_a_key_in_a_url_is_refused_and_not_repeated(flow: Flow, part: str) -> No
     flow.palate("judge", "pairs.jsonl", "kind=llm", f"server.url={url}", "server.model=m", code=2)
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:{}@h/d", "postgresql://h/d?password={}"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_password_in_a_recipe_is_refused(
+    flow: Flow, url: str, listed: bool, tmp_path: Path
+) -> None:
+    place = url.format(quote(flow.keys["PGPASSWORD"], safe=""))
+    path = tmp_path / "recipe.yaml"  # beside the folder that is searched
+    path.write_text(json.dumps({"model": "m", "data": [place] if listed else place}))
+    assert "PGPASSWORD or ~/.pgpass" in flow.palate("train", path, code=2)
+    (flow.home / "kept").touch()
+
+
 def recipe(flow: Flow, model: Path, **more: Any) -> Path:
     body = {
         "name": "desk",

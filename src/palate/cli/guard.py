@@ -66,4 +66,10 @@ def _one_line(error: BaseException) -> str:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         cure = ": free some space, then continue with resume=auto" if full else ""
         return f"{error.strerror}{place}{cure}"
-    return " ".join(str(error).split()) or type(error).__name__
+    # A name in a file of somebody else may hold what a terminal would obey.
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in _words(error))
+    return shown or type(error).__name__
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())

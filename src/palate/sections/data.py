@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from palate.sections.section import Section
+
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@|[?&]password=", re.IGNORECASE)
 
 
 class FilterConfig(Section):
@@ -137,3 +140,14 @@ class DataConfig(Section):
     max_pairs: int | None = Field(
         None, ge=1, description="Use at most this many examples, drawn by `seed`; default: all."
     )
+
+    @field_validator("path")
+    @classmethod
+    def _holds_no_password(cls, value: str | list[str]) -> str | list[str]:
+        for place in [value] if isinstance(value, str) else value:
+            if _PASSWORD.search(place):
+                raise ValueError(
+                    "no password belongs into a recipe, which is copied into the run's folder: let "
+                    "PGPASSWORD or ~/.pgpass hold it"
+                )
+        return value
