@@ -98,11 +98,7 @@ ROOMS = {
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"rollout", "stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
-    "experiments": Room(
-        FOUNDATION
-        | {"generate", "judge", "losses", "model", "progress", "resumable", "rollout", "tokens"}
-        | {"train"}
-    ),
+    "experiments": Room(FOUNDATION | {"progress", "resumable"} | (ENGINE - {"ship"}) | {"rollout"}),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
     "serve": Room(
         FOUNDATION | {"generate", "model", "tokens", "guard", "store", "ingest", "web"},
@@ -119,7 +115,7 @@ ROOMS = {
         | {"progress"}
         | ENGINE
         | ASKING
-        | {"rollout", "run", "stages", "sweep", "web", "guard", "serve", "ui"}
+        | {"rollout", "run", "stages", "sweep", "web", "guard", "serve", "ui", "experiments"}
     ),
 }
 

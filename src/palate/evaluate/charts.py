@@ -32,6 +32,8 @@ _ON_PAPER = {
     "ink": "#6a655c",
     "grid": "#d8d2c6",
 }
+STRONG, QUIET = _COLORS["first"], _COLORS["quiet"]
+"""For charts that are made elsewhere and `finished` here."""
 _POINTS = 400  # of one line; a longer run is thinned
 
 Color = Literal["first", "second", "quiet"]
@@ -297,15 +299,21 @@ def alone(svg: str) -> str:
 
 
 def _svg(chart: Any, height: int, width: int = 380, font: int = 11) -> str:
+    chart = chart.properties(
+        width=width,
+        height=height,
+        autosize={"type": "fit", "contains": "padding"},
+    )
+    return finished(chart, font)
+
+
+def finished(chart: Any, font: int = 11) -> str:
+    """A chart as SVG for a page, with our axes and the page's colours."""
     look = {"labelColor": _INK, "titleColor": _INK, "tickColor": _GRID, "gridColor": _GRID}
     chart = (
-        chart.properties(
-            width=width,
-            height=height,
-            background="transparent",
-            autosize={"type": "fit", "contains": "padding"},
-        )
+        chart.properties(background="transparent")
         .configure_view(stroke=None)
+        .configure_title(color=_INK, fontSize=font + 1, fontWeight="normal")
         .configure_axis(
             **look,
             domain=False,
