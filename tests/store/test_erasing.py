@@ -15,7 +15,8 @@ from palate.cli.main import app
 from palate.config import DataConfig
 from palate.curate.prepare import Prepared, prepare
 from palate.records import Message
-from palate.store.database import Store
+from palate.store import database
+from palate.store.database import Store, StoreError
 from palate.store.erasing import erase, erase_user, expire
 from palate.store.freezing import freeze
 from palate.store.judged import read_judged
@@ -74,6 +75,23 @@ def test_what_was_deleted_stays_deleted(store: Store) -> None:
     assert store.add([late], "feedback").erased == 1
     assert counts(store)["interactions"] == 1
     assert [one.user for one in stored(store)] == ["bob"]
+
+
+def test_a_reader_that_keeps_the_words_in_the_log_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_WAIT", 0.1)
+    path = tmp_path / "palate.db"
+    with Store.open(path) as store:
+        store.add([chat("a secret?", "x", ids=("o:1",), user="ann")], "log")
+        with Store.open(path) as other, other.reading() as connection:
+            connection.execute(sa.select(METADATA.tables["event"])).all()
+            with pytest.raises(StoreError, match=r"erased .* until it ends palate.db-wal holds"):
+                erase_user(store, "ann")
+            assert not list(stored(store))
+            assert b"a secret?" in (tmp_path / "palate.db-wal").read_bytes()
+        assert erase_user(store, "ann").interactions == ()
+        assert not any(b"a secret?" in file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_single_interactions_and_old_ones(store: Store) -> None:

@@ -156,11 +156,20 @@ class Store:
         return len(expire(self, days).interactions)
 
     def settle(self) -> None:
-        """Empty SQLite's write-ahead log, which still holds pages as they were, for good."""
+        """Empty SQLite's write-ahead log, which still holds pages as they were, for good.
+
+        Raises `StoreError` where another program reads on from it; the log goes with the last one.
+        """
         if self._file is None:
             return
         with self.translated(), self.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            if busy:
+                raise StoreError(
+                    f"what was deleted is erased from {self.name}, but another program reads the "
+                    f"store, and until it ends {self._file.name}-wal holds the words: end it, "
+                    "and delete again to be sure"
+                )
             # SQLite does not flush the cut: after a power cut all of it could be there again.
             with suppress(FileNotFoundError):
                 sync_file(self._file.with_name(f"{self._file.name}-wal"))
