@@ -215,7 +215,7 @@ def _broken_file(place: Path, rng: random.Random) -> str:
             summary = import_paths(store, [str(path)])
         except IngestError as error:
             _one_line(error)
-            return f"{name}: {stopped[:60]}"
+            return f"{name}: {stopped.replace(str(path), name)[:80]}"
     assert sum(summary.shapes.values()) == len(arrivals)
     return f"{name}: {len(arrivals)} records, {len(rejects)} rejects"
 
