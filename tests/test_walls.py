@@ -78,7 +78,7 @@ ROOMS = {
     "curate": Room(FOUNDATION | {"ingest"}, {"pyarrow"} | CURATION | LINT),
     "store": Room(FOUNDATION | {"ingest", "curate"}, {"pyarrow", "duckdb", "sqlalchemy", "orjson"}),
     "losses": Room(set(), {"torch"}),
-    "tokens": Room({"records"}, {"torch", "numpy", "jinja2", "markupsafe"}),
+    "tokens": Room({"records"}, {"torch", "numpy", "jinja2"}),
     "model": Room(FOUNDATION | {"tokens"}),
     "addresses": Room(set(), set()),
     "client": Room({"addresses"}, {"httpx"}),

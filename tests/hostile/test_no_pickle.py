@@ -159,6 +159,18 @@ model = kind.from_pretrained(p, trust_remote_code=trust, use_safetensors=True)
     assert not list(findings(ast.parse(code), "somewhere.py"))
 
 
+def test_chat_templates_are_rendered_in_one_place() -> None:
+    """transformers renders them in this process, without a limit on time or memory."""
+    found = {
+        path.relative_to(SRC).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"apply_chat_template", "render_jinja_template", "from_string"}
+    }
+    assert found == {"tokens/templates.py", "tokens/template_process.py"}
+
+
 def test_the_loader_of_recipes_makes_no_objects() -> None:
     from palate.recipe_text import Loader
 

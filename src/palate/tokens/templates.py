@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -206,11 +207,9 @@ def environment_of_the_process() -> dict[str, str]:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    import jinja2
-    import markupsafe
-
     # `-I -S` leaves out all that a user's environment adds; what is needed is named.
-    places = {str(Path(str(module.__file__)).parents[1]) for module in (jinja2, markupsafe)}
+    specs = (importlib.util.find_spec(name) for name in ("jinja2", "markupsafe"))
+    places = {str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin}
     return subprocess.Popen(  # noqa: S603 - our own program, without a shell
         [sys.executable, "-I", "-S", "-c", _RUN, *sorted(places), str(PROGRAM.parent)],
         stdin=subprocess.PIPE,
