@@ -9,6 +9,7 @@ from palate.model import cost
 from palate.model.adapters import attach
 from palate.model.cost import Anatomy, Work
 from palate.model.peak import measure_peak
+from palate.tokens.divide import Price
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
 from palate.tokens.tree import Branch, build_forest
@@ -119,3 +120,14 @@ def test_the_cut_bounds_the_largest_micro_batch() -> None:
 
 def test_the_peak_is_a_plausible_number() -> None:
     assert 1e7 < measure_peak(torch.float32, budget=0.05) < 1e15
+
+
+def test_the_price_of_a_loaded_model_by_hand() -> None:
+    """A layer has 32·(32 + 16 + 16 + 32) of attention and 3·32·64, 9216 in all; there are two.
+
+    LoRA of rank 4 adds 4·(inputs + outputs) of each: 4·(64 + 48 + 48 + 64 + 3·96) = 2048 a layer.
+    """
+    model = tiny_model()
+    assert cost.price_of(model) == Price(2 * 2 * 9216, 2 * 272 * 32, 4 * 2 * 32)
+    attach(model, AdapterConfig(kind="lora", rank=4), seed=0)
+    assert cost.price_of(model).token == 2 * 2 * (9216 + 2048)

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from palate.config import AdapterConfig
+from palate.tokens.divide import Price
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.tokens.tree import Forest, build_forest
@@ -92,7 +93,7 @@ def anatomy_of(config: Any, *, trust_remote_code: bool = False) -> Anatomy:
     matrices = tuple(
         Matrix(name, *_in_out(module))
         for name, module in model.named_modules()
-        if _is_matrix(module) and module is not head
+        if _is_matrix(module, head)
     )
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
     return Anatomy(
@@ -109,14 +110,30 @@ def anatomy_of(config: Any, *, trust_remote_code: bool = False) -> Anatomy:
     )
 
 
-def _is_matrix(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+def price_of(model: Any) -> Price:
+    """F's three factors of a model as it is loaded, adapters and weights in 4 bits included."""
+    text, head = model.config.get_text_config(), model.get_output_embeddings()
+    body = sum(a * b for a, b in (_in_out(m) for m in model.modules() if _is_matrix(m, head)))
+    heads = text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return Price(
+        token=2 * body,
+        scored=2 * text.vocab_size * text.hidden_size,
+        pair=4 * text.num_hidden_layers * heads * size,
+    )
+
+
+def _is_matrix(module: nn.Module, head: nn.Module) -> bool:
+    linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    return linear and module is not head
 
 
 def _in_out(module: nn.Module) -> tuple[int, int]:
-    """GPT-2's Conv1D keeps its weight as [inputs, outputs], nn.Linear the other way round."""
+    """GPT-2's Conv1D keeps its weight as [inputs, outputs], and 4 bits are packed anyhow."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
     first, second = module.weight.shape  # type: ignore[misc]
-    return (second, first) if isinstance(module, nn.Linear) else (first, second)
+    return first, second
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ checkpointing and compilation see one forward (DESIGN, "The policy").
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from palate.model.attention import TREE_ATTENTION
 from palate.model.blocks import Blocks
+from palate.model.cost import price_of
 from palate.model.head import LOGITS_BUDGET, matrix_of, target_logps
 from palate.model.native import head as native_head
 from palate.model.statistics import Distribution, Statistic, row_statistics
+from palate.tokens.divide import Price
 from palate.tokens.padding import bucket, pad_forest
 from palate.tokens.tree import Forest
 
@@ -127,6 +130,11 @@ class Policy(nn.Module):
     def plain_attention(self) -> str:
         """transformers' attention for padded rows: sdpa, or eager for families without it."""
         return "sdpa" if getattr(self.model, "_supports_sdpa", False) else "eager"
+
+    @functools.cached_property
+    def price(self) -> Price:
+        """Operations of a forward pass by what is computed, to balance ranks by."""
+        return price_of(self.model)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of the compute precision; weights keep theirs."""

@@ -128,7 +128,9 @@ def micro_batches(
     """This rank's part of `rows`, in micro-batches of at most so many tokens."""
     examples = split.examples
     share = policy.layout == "tree"
-    mine = divide(examples, rows, ranks.world, share=share)[ranks.rank]
+    mine = list(rows)
+    if ranks.world > 1:
+        mine = divide(examples, rows, ranks.world, share=share, price=policy.price)[ranks.rank]
     cuts = cut(examples, mine, tokens, share=share)
     fillers = ranks.fillers(len(cuts))
     return pack(examples, rows, cuts, share=share, device=policy.device, fillers=fillers)
