@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.train.starting import Starter
 
 # Before torch is imported anywhere. Workers of xdist share the cores; with a thread pool
 # each they would wait for one another.
@@ -33,3 +37,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    """Starts groups of ranks; everything is imported once for all of them."""
+    from tests.train.starting import Starter
+
+    with Starter() as one:
+        yield one

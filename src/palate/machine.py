@@ -42,6 +42,16 @@ class Machine:
     openmp: str
 
 
+def hush_ranks() -> None:
+    """Where several ranks train, keep torch's stack traces of lost connections off the terminal.
+
+    A rank that is gone is said in one line. Read once, when torch is imported; what the user has
+    set stays.
+    """
+    if "RANK" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def calm_threads() -> str:
     """Let OpenMP's threads spin only briefly at barriers; returns what is in force, in words.
 

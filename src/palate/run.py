@@ -88,7 +88,7 @@ def train(
 
         return train_stages(config, reporter=reporter, should_stop=should_stop)
     say = reporter or Quiet()
-    with join(config.train.parallel) as ranks, ExitStack() as stack:
+    with join(config.train.parallel, config.train.rank_timeout) as ranks, ExitStack() as stack:
         say = say if ranks.is_main else Quiet()
         method, params = method_of(config)
         rule = load_rule(config.evaluate.rule) if config.evaluate.rule else None
@@ -182,7 +182,7 @@ def _trained(
     config: RunConfig, folder: Path, learner: Learner, ranks: Ranks, step: int | None
 ) -> Learner:
     """The learner whose model samples and ships: whole, in this process."""
-    return trained_learner(config, folder, learner, step) if ranks.parallel == "fsdp" else learner
+    return trained_learner(config, folder, learner, step) if ranks.divided else learner
 
 
 class _Stoppable:

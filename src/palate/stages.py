@@ -61,7 +61,7 @@ def train_stages(
     stages = stage_configs(config)
     check_methods(config)
     with ExitStack() as stack:
-        with join(config.train.parallel) as ranks:
+        with join(config.train.parallel, config.train.rank_timeout) as ranks:
             ranks.on_main(lambda: _open(config, stages, stack))
         runs = _train_all(stages, say if ranks.is_main else Quiet(), should_stop)
         if ranks.is_main:

@@ -125,10 +125,11 @@ def thumb(index: int) -> Rendered:
     return replace(one, branches=one.branches[:1], desirable=index % 3 != 0)
 
 
-def make_thumbs_task(folder: Path, **train: Any) -> Task:
+def make_thumbs_task(folder: Path, count: int = 10, **train: Any) -> Task:
     """The same for KTO: ten thumbs, and mismatched examples for each of the two epochs."""
     task = make_task(folder, method=METHODS["kto"], **train)
-    examples, heldout = [thumb(i) for i in range(10)], [thumb(i) for i in range(10, 13)]
+    examples = [thumb(i) for i in range(count)]
+    heldout = [thumb(i) for i in range(count, count + 3)]
 
     def split(rows: list[Rendered], draw: int) -> Split:
         return Split(rows, FixedReference(rows, draw, below=15.0))  # or z₀ were 0

@@ -130,6 +130,5 @@ def test_gradients_within_the_limit_are_left_alone(limit: float | None) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_norm_that_is_not_finite_changes_nothing(bad: float) -> None:
     a, b = _with_gradients([3.0, 4.0], [bad])
-    with pytest.raises(FloatingPointError, match="gradient norm"):
-        clip_gradients([a, b], 1.0)
+    assert not math.isfinite(float(clip_gradients([a, b], 1.0)))
     assert torch.equal(a.grad, torch.tensor([3.0, 4.0]))  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 from tests.cli.conftest import write_pairs
 from tests.tiny import save_tiny
+from tests.train.ranks import EXAMPLES, run_job, uneven_pairs
+from tests.train.starting import Starter, environment, free_port, said
 from tests.train.tasks import STEPS
-from tests.train.two_ranks import EXAMPLES, run_job, uneven_pairs
 
 from palate.config import ConfigError, build_config, dump_config, load_config
 from palate.durable import verify_folder
@@ -31,6 +31,12 @@ from palate.train.parallel import ALONE, join, own_device
 ROOT = Path(__file__).resolve().parents[2]
 RANKS = 2
 WHOLE: dict[str, Any] = {"kind": "full", "method": "moving", "log_every": 3}
+# Of step 2 the second rank has two examples, in one micro-batch at this budget.
+WITHOUT_MEMORY: dict[str, Any] = {
+    **WHOLE,
+    "tokens_per_microbatch": 200,
+    "harm": {"how": "memory", "step": 2},
+}
 EQUAL: dict[str, dict[str, Any]] = {
     "lora": {"kind": "lora"},
     "full": WHOLE,
@@ -38,35 +44,14 @@ EQUAL: dict[str, dict[str, Any]] = {
 }
 
 
-def environment(rank: int, port: int) -> dict[str, str]:
-    """What torchrun gives to a rank."""
-    here = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": RANKS,
-        "LOCAL_WORLD_SIZE": RANKS,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": 1,
-        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-    }
-    return {**os.environ, **{name: str(value) for name, value in here.items()}}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 def start(words: Callable[[int], list[str]]) -> list[subprocess.CompletedProcess[str]]:
     """Run `python WORDS` on both ranks; returns how each ended, within a quarter of an hour."""
-    port = free_port()
+    port, path = free_port(), f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    one_thread = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     running = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", *words(rank)],
-            env=environment(rank, port),
+            env={**os.environ, **environment(rank, RANKS, port), **one_thread},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -74,19 +59,14 @@ def start(words: Callable[[int], list[str]]) -> list[subprocess.CompletedProcess
         for rank in range(RANKS)
     ]
     try:
-        said = [one.communicate(timeout=900) for one in running]
+        ended = [one.communicate(timeout=900) for one in running]
     finally:
         for one in running:
             one.kill()
     return [
         subprocess.CompletedProcess(one.args, one.returncode, out, err)
-        for one, (out, err) in zip(running, said, strict=True)
+        for one, (out, err) in zip(running, ended, strict=True)
     ]
-
-
-def run_jobs(folder: Path, parallel: str, jobs: list[tuple[str, dict[str, Any]]]) -> Any:
-    (folder / "jobs.json").write_text(json.dumps({"parallel": parallel, "jobs": jobs}))
-    return start(lambda _: ["-m", "tests.train.two_ranks", str(folder)])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +79,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["ddp", "fsdp"])
-def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, starter: Starter
+) -> Path:
     """Everything that one start of two ranks is for."""
     folder = tmp_path_factory.mktemp(request.param)
     run_job(folder / "one-then-two", stop_after=2, **WHOLE)
@@ -110,8 +92,10 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("two-then-one", {**WHOLE, "stop_after": 2}),
         ("one-then-two", {**WHOLE, "resume": True}),
     ]
-    ended = run_jobs(folder, request.param, jobs)
-    assert [one.returncode for one in ended] == [0, 0], "".join(one.stderr for one in ended)
+    if request.param == "ddp":
+        jobs.append(("memory", WITHOUT_MEMORY))
+    codes = starter.run(folder, RANKS, request.param, jobs)
+    assert codes == [0, 0], "".join(said(folder, RANKS))
     return folder
 
 
@@ -214,27 +198,58 @@ def test_the_manifest_says_what_is_inside(together: Path, alone: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.parametrize(
-    ("parallel", "harm", "codes", "said"),
+    ("how", "codes", "line"),
     [
-        ("ddp", "error", [2, 2], "error: row 7 has no log-probs\n"),
-        ("ddp", "nan", [2, 2], "error: the loss is nan on examples "),
-        ("fsdp", "error", [2, 2], "error: row 7 has no log-probs\n"),
-        ("fsdp", "kill", [2, 9], "error: another rank ended without a word: see what became"),
+        ("error", [2, 2], "error: row 7 has no log-probs"),
+        ("nan", [2, 2], "error: the loss is nan on examples "),
+        ("gradient", [2, 2], "error: the gradient norm is "),
+        ("kill", [2, -9], "error: another rank ended without a word: see what became"),
     ],
-    ids=lambda value: value if isinstance(value, str) and " " not in value else "",
+    ids=["error", "nan", "gradient", "kill"],
 )
 def test_an_error_on_one_rank_ends_all_with_one_line(
-    tmp_path: Path, parallel: str, harm: str, codes: list[int], said: str
+    starter: Starter, tmp_path: Path, parallel: str, how: str, codes: list[int], line: str
 ) -> None:
-    ended = run_jobs(tmp_path, parallel, [("harmed", {**WHOLE, "harm": harm})])
-    assert [one.returncode for one in ended] == codes
-    text = "".join(one.stderr for one in ended)
-    wanted = [line for line in text.splitlines(keepends=True) if line.startswith("error")]
+    harm = {"how": how, "step": 3}
+    job = ("harmed", {**WHOLE, "harm": harm, "save_every": 1})
+    assert starter.run(tmp_path, RANKS, parallel, [job]) == codes, said(tmp_path, RANKS)
+    text = "".join(said(tmp_path, RANKS))
+    wanted = [one for one in text.splitlines() if one.startswith("error")]
     assert len(wanted) == 1, text
-    assert wanted[0].startswith(said)
+    assert wanted[0].startswith(line)
     assert "Traceback" not in text
-    assert not list((tmp_path / "harmed" / "checkpoints").glob("step-*"))
+    kept = sorted((tmp_path / "harmed" / "checkpoints").glob("step-*"))
+    whole = ["step-1"] if how == "kill" else ["step-1", "step-2"]
+    assert [one.name for one in kept][: len(whole)] == whole
+    for one in kept:
+        verify_folder(one)
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_rank_changes_nothing_but_the_cut(
+    together: Path, alone: Path
+) -> None:
+    """All begin the step anew with what that rank can do, and say so once; not where it is fsdp."""
+    if "fsdp" in together.name:
+        pytest.skip("ends the run, see below")
+    assert_equal(together / "memory", alone / "full")
+    notes = [json.loads((together / "memory" / f"rank-{r}.json").read_text()) for r in range(RANKS)]
+    assert notes[0]["weights"] == notes[1]["weights"]
+    told = [[n for n in seen["notes"] if n.startswith("out of memory in step 2")] for seen in notes]
+    assert told[0] == told[1]
+    assert len(told[0]) == 1
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_a_rank_of_divided_weights_ends_the_run(
+    starter: Starter, tmp_path: Path
+) -> None:
+    assert starter.run(tmp_path, RANKS, "fsdp", [("memory", WITHOUT_MEMORY)]) == [2, 2]
+    text = "".join(said(tmp_path, RANKS))
+    assert text.startswith("error: out of memory on rank 1 in step 2: set train.tokens_per")
+    assert text.count("\n") == 1
 
 
 def recipe(home: Path, model: Path, **changes: Any) -> Path:
@@ -358,6 +373,14 @@ def test_each_rank_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     for one in ("cuda:1", "mps"):
         with pytest.raises(ConfigError, match=f"train.device {one} is one device"):
             own_device(one, 0)
+
+
+@pytest.mark.parametrize(("here", "cure"), [(1, "use ddp"), (3, "use fsdp")])
+def test_hybrid_wants_equal_machines(monkeypatch: pytest.MonkeyPatch, here: int, cure: str) -> None:
+    for name, value in environment(0, 4, 1, machine=here).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"there are {here} of 4 here: .*{cure}"), join("hybrid"):
+        pass
 
 
 def test_torchrun_with_one_process_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

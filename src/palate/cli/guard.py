@@ -26,9 +26,10 @@ def guarded(work: object, debug: bool) -> None:
     `Stopped` carries its own exit code: 130 after Ctrl-C.
     """
     from palate.cli.stop import Stopped
-    from palate.machine import calm_threads
+    from palate.machine import calm_threads, hush_ranks
 
     calm_threads()  # before anything imports torch
+    hush_ranks()
     try:
         work()  # type: ignore[operator]
     except Stopped as stopped:

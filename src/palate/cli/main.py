@@ -359,7 +359,19 @@ def main() -> None:
         )
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="replace")
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        _end_for_sure(end)
+        raise
+
+
+def _end_for_sure(end: SystemExit) -> None:
+    """Of several ranks that failed, wait for none on the way out; torch is not imported for it."""
+    if isinstance(end.code, int) and "palate.train.parallel" in sys.modules:
+        from palate.train.parallel import end_for_sure
+
+        end_for_sure(end.code)
 
 
 if __name__ == "__main__":

@@ -147,10 +147,17 @@ class TrainConfig(Section):
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0: only at the end.")
     keep: int = Field(2, ge=1, description="Checkpoints kept; the oldest go first.")
-    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+    parallel: Literal["auto", "ddp", "fsdp", "hybrid"] = Field(
         "auto",
         description="How several processes of torchrun's train one model, to the same result: "
-        "`ddp` keeps all weights on each, `fsdp` divides them; `auto` is `ddp`.",
+        "`ddp` keeps all weights on each, `fsdp` divides them over all, `hybrid` over those of "
+        "each machine; `auto` is `ddp`.",
+    )
+    rank_timeout: float = Field(
+        600.0,
+        ge=1,
+        description="Seconds after which a rank that is silent, or that the others wait for, "
+        "counts as lost, and the run ends. What rank 0 does alone may take longer.",
     )
     attention: Literal["auto", "tiled", "varlen", "flex"] = Field(
         "auto",

@@ -77,7 +77,7 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
     policy.kernel = kernel_named(plan.attention)
     policy.logits_budget = plan.logits_budget
     # The short forward reads weights whole, and keeps rounded copies of those that are trained.
-    if plan.parallel == "fsdp":
+    if plan.divided:
         round_at_use(policy.model)
     elif suits(policy.device.type, plan.precision, plan.layout):
         policy.fused = fuse(policy.model)

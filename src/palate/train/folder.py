@@ -48,6 +48,7 @@ _MAY_CHANGE_IN_TRAIN = (
     "save_every",
     "keep",
     "parallel",
+    "rank_timeout",
     "trackers",
 )
 
@@ -80,7 +81,7 @@ class Plan:
     tokens_per_microbatch: int | None
     base_sha256: str
     reference_sha256: str = ""
-    parallel: Literal["none", "ddp", "fsdp"] = "none"
+    parallel: Literal["none", "ddp", "fsdp", "hybrid"] = "none"
     ranks: int = 1
     lowered: tuple[Lowered, ...] = ()
     attention: str = TILED
@@ -94,6 +95,11 @@ class Plan:
             raise TypeError("not a mapping")
         lowered = tuple(Lowered(**event) for event in raw.get("lowered", ()))
         return cls(**{**raw, "lowered": lowered})
+
+    @property
+    def divided(self) -> bool:
+        """Whether each process holds only a part of the weights."""
+        return self.parallel in {"fsdp", "hybrid"}
 
     @property
     def settled_budget(self) -> int:

@@ -200,7 +200,7 @@ class _Loop:
     def _saved(self) -> None:
         """Wait, on all ranks, until the checkpoint that was begun last is on the disk."""
         self.saver.settle()
-        self.task.ranks.barrier()
+        self.task.ranks.on_main(lambda: None)  # which comes last, and may take its time
 
     def _end(self) -> None:
         """The last measurement; and where the best is asked for, its weights."""

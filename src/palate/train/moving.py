@@ -37,7 +37,7 @@ class MovingReference(LiveReference):
                 "a reference that moves starts from the model, not from adapter.path: merge the "
                 "adapter first and give the merged folder as model.path"
             )
-        if plan.parallel == "fsdp":
+        if plan.divided:
             raise ConfigError("a reference that moves needs whole weights: train.parallel=ddp")
         self.policy, self.how = policy, how
         model = load_base(config, str(policy.device)).loaded.model.requires_grad_(False)

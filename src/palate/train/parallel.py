@@ -4,9 +4,10 @@
 them torch's process group. A process alone is `ALONE`, whose every exchange gives back what
 it was given, so that the step and the loop are written once, for any number.
 
-Tensors go through collectives, which all ranks must reach together and soon. Waiting for
-what rank 0 does by itself (preparing data, sampling, shipping) goes through the rendezvous
-store instead: it has no time limit, and it carries the news that another rank has failed.
+Tensors go through collectives, which all ranks must reach together and soon: within
+`train.rank_timeout`. Waiting for what rank 0 does by itself (preparing data, sampling, shipping)
+goes through the rendezvous store instead: it may take as long as rank 0 gives signs of life
+(`palate.train.heartbeat`), and it carries the news that another rank has failed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import functools
 import itertools
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -30,12 +32,11 @@ from torch.distributed.rendezvous import rendezvous
 from palate.config import ConfigError
 from palate.model.adapters import trainable
 from palate.model.policy import Policy
+from palate.train.heartbeat import WITHOUT_A_WORD, Heartbeat, waited_too_long
 
 T = TypeVar("T")
-Parallel = Literal["none", "ddp", "fsdp"]
+Parallel = Literal["none", "ddp", "fsdp", "hybrid"]
 
-# A collective that takes longer than this has lost a rank.
-_TIMEOUT = timedelta(minutes=10)
 # Writing files may take longer. A rank that is gone is noticed at once even so.
 _FILES_TIMEOUT = timedelta(hours=1)
 _POLL_SECONDS = 0.05
@@ -43,6 +44,8 @@ _LINGER_SECONDS = 5.0
 _BUCKET = 2**24  # numbers in one all-reduce of gradients: 64 MiB in fp32
 # How often this process has joined: a run's stages do so in turn, each with words of its own.
 _joined = itertools.count()
+# Whether a run of several ranks has failed in this process.
+_failed = False
 
 
 class PeerFailed(Exception):
@@ -59,6 +62,11 @@ class Ranks:
     """The process group in which ranks meet to write what is divided, beside the training."""
 
     @property
+    def divided(self) -> bool:
+        """Whether a rank holds only a part of the weights, inside the training loop."""
+        return self.parallel in {"fsdp", "hybrid"}
+
+    @property
     def is_main(self) -> bool:
         """Whether this is rank 0, the one that writes the run's folder and speaks."""
         return self.rank == 0
@@ -73,6 +81,9 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
+
+    def moves(self) -> None:
+        """Tell those who may be waiting at a barrier that this rank is getting on."""
 
     def sum(self, number: int) -> int:
         """The sum over ranks."""
@@ -108,12 +119,16 @@ def describe(world: int, parallel: str) -> str:
 class _Many(Ranks):
     """One of several ranks in torch's default process group."""
 
-    def __init__(self, parallel: Parallel, store: Store) -> None:
+    def __init__(self, parallel: Parallel, store: Store, timeout: float) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ.get("LOCAL_RANK", "0"))
         self.parallel = parallel
-        self.store = store
+        # How many ranks divide the weights among themselves.
+        self.sharing = _ranks_here() if parallel == "hybrid" else self.world
+        self.store, self.timeout = store, timeout
         self.meetings = 0
+        own = store.clone()  # type: ignore[attr-defined]  # torch's stub does not know it
+        self.heartbeat = Heartbeat(own, self.rank, self.world, timeout)
 
     def device(self, kind: str) -> str:
         device = own_device(kind, self.local)
@@ -126,6 +141,7 @@ class _Many(Ranks):
         key = f"main/{self.meetings}"
         if self.is_main:
             self.store.set(key, json.dumps(work()))
+        # Without end: rank 0 may work for hours, and while it does it gives signs of life.
         self._wait(lambda: self.store.check([key]))
         found: T = json.loads(self.store.get(key))
         return found
@@ -134,13 +150,17 @@ class _Many(Ranks):
         self.meetings += 1
         key = f"barrier/{self.meetings}"
         self.store.add(key, 1)
-        self._wait(lambda: self.store.add(key, 0) == self.world)
+        self._wait(lambda: self.store.add(key, 0) == self.world, limited=True)
+
+    def moves(self) -> None:
+        self.store.add("moves", 1)
 
     def leave(self) -> None:
         """The last meeting: rank 0, which may hold the store, goes last."""
+        self.heartbeat.stop()
         self.store.add("left", 1)
         if self.is_main:
-            self._wait(lambda: self.store.add("left", 0) == self.world)
+            self._wait(lambda: self.store.add("left", 0) == self.world, limited=True)
 
     def sum(self, number: int) -> int:
         return self._reduced(number, dist.ReduceOp.SUM)
@@ -152,7 +172,7 @@ class _Many(Ranks):
         # Shards are fetched and gradients reduced in each micro-batch, so that all ranks run as
         # many. Replicated ranks meet only after the last, and a rank without any needs one to
         # know the names of the metrics.
-        wanted = self.most(batches) if self.parallel == "fsdp" else 1
+        wanted = self.most(batches) if self.divided else 1
         return max(0, wanted - batches)
 
     def gather(self, columns: Sequence[Tensor]) -> list[Tensor]:
@@ -164,14 +184,14 @@ class _Many(Ranks):
     def wrap(self, policy: Policy) -> None:
         for weight in trainable(policy).values():
             dist.broadcast(weight.data, 0)
-        if self.parallel == "fsdp":
+        if self.divided:
             from palate.train.shard import shard
 
-            shard(policy, self.world)
+            shard(policy, self.world, self.sharing)
             self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
-        if self.parallel == "fsdp":  # summed as each micro-batch was reduced
+        if self.divided:  # summed as each micro-batch was reduced
             return
         for bucket in _buckets(weights):
             flat = torch.cat([grad.flatten() for grad in bucket])
@@ -193,10 +213,16 @@ class _Many(Ranks):
         dist.all_reduce(value, how)
         return int(value)
 
-    def _wait(self, done: Callable[[], bool]) -> None:
+    def _wait(self, done: Callable[[], bool], *, limited: bool = False) -> None:
+        """Until `done`; if `limited`, as long as some rank gets on within the time limit."""
+        moves, since = -1, time.monotonic()
         while not done():
             if self.store.check(["failed"]):
                 raise PeerFailed
+            if limited and (now := self.store.add("moves", 0)) != moves:
+                moves, since = now, time.monotonic()
+            if limited and time.monotonic() - since > self.timeout:
+                raise PeerFailed(waited_too_long(self.timeout))
             time.sleep(_POLL_SECONDS)
 
     def report(self, error: BaseException) -> BaseException:
@@ -205,20 +231,26 @@ class _Many(Ranks):
         The first to fail says why, and the others end in silence. A connection that broke
         without a word, as when a process is killed, is said by whoever notices first.
         """
-        silent = PeerFailed("another rank ended without a word: see what became of it above")
+        said = self._in_words(error)
         try:
-            first = self.store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode()
+            first = self.heartbeat.claim()
             self._linger()
         except (RuntimeError, OSError):  # the store went with the process that held it
-            return silent if _lost_connection(error) else error
-        if not first:
-            return PeerFailed()
-        return silent if _lost_connection(error) else error
+            return said
+        return said if first else PeerFailed()
+
+    def _in_words(self, error: BaseException) -> BaseException:
+        """The error itself, or what became of the connection that it is about."""
+        if not _lost_connection(error):
+            return error
+        if "timed out" in str(error).lower():
+            return PeerFailed(waited_too_long(self.timeout))
+        return PeerFailed(WITHOUT_A_WORD)
 
     def _linger(self) -> None:
         """Let the others read the news: the store may end with this process."""
         self.store.add("left", 1)
-        patience = time.monotonic() + _LINGER_SECONDS
+        patience = time.monotonic() + min(_LINGER_SECONDS, self.timeout / 2)
         while self.is_main and self.store.add("left", 0) < self.world:
             if time.monotonic() > patience:
                 return
@@ -226,12 +258,15 @@ class _Many(Ranks):
 
 
 @contextmanager
-def join(parallel: str) -> Iterator[Ranks]:
+def join(parallel: str, timeout: float = 600.0) -> Iterator[Ranks]:
     """The ranks that torchrun started, as one process group; `ALONE` without it.
 
-    Raises `ConfigError` where several processes are asked for and there is one. An error
-    inside ends all ranks: the one that met it raises it, the others raise `PeerFailed`.
+    An exchange that takes longer than `timeout` seconds has lost a rank. Raises `ConfigError`
+    where several processes are asked for and there is one. An error inside ends all ranks: the one
+    that met it raises it, the others raise `PeerFailed`. A rank that cannot even do that, because
+    it stands still, is ended (`palate.train.heartbeat`).
     """
+    global _failed  # noqa: PLW0603 the process has one fate
     if "RANK" not in os.environ and parallel != "auto":
         raise ConfigError(
             f"train.parallel is {parallel}, but there is one process: start several with "
@@ -240,20 +275,24 @@ def join(parallel: str) -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield ALONE
         return
-    store, rank, world = _rendezvous()
+    limit = timedelta(seconds=timeout)
+    kind = _checked(parallel, int(os.environ["WORLD_SIZE"]))
+    store, rank, world = _rendezvous(limit)
     number = next(_joined)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=PrefixStore(f"group/{number}", store),
         rank=rank,
         world_size=world,
-        timeout=_TIMEOUT,
+        timeout=limit,
     )
-    ranks = _Many("fsdp" if parallel == "fsdp" else "ddp", PrefixStore(f"palate/{number}", store))
+    ranks = _Many(kind, PrefixStore(f"palate/{number}", store), timeout)
+    ranks.heartbeat.start()
     try:
         yield ranks
         ranks.leave()
     except BaseException as error:
+        _failed = True
         said = ranks.report(error)
         if said is error:
             raise
@@ -263,10 +302,45 @@ def join(parallel: str) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
+def _checked(parallel: str, world: int) -> Parallel:
+    """The manner that is asked for; raises `ConfigError` where the ranks do not allow it."""
+    if parallel == "fsdp":
+        return "fsdp"
+    if parallel != "hybrid":
+        return "ddp"
+    here = _ranks_here()
+    if here == 1 or world % here:
+        raise ConfigError(
+            f"train.parallel hybrid divides the weights over the ranks of each machine, and there "
+            f"are {here} of {world} here: start equally many on each, more than one, or use "
+            f"{'ddp' if here == 1 else 'fsdp'}"
+        )
+    return "hybrid"
+
+
+def _ranks_here() -> int:
+    """The ranks on this machine, as torchrun counts them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+def end_for_sure(code: int) -> None:
+    """End the process with this code, if a run of several ranks has failed in it.
+
+    The interpreter's own end would wait for exchanges with a rank that is gone, and for threads
+    that do. After a good end, and of a process alone, nothing is done.
+    """
+    if not _failed:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 @functools.cache
-def _rendezvous() -> tuple[Store, int, int]:
+def _rendezvous(timeout: timedelta) -> tuple[Store, int, int]:
     """The store, rank and number of ranks: one store, however often the process joins."""
-    found: tuple[Store, int, int] = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+    found: tuple[Store, int, int] = next(iter(rendezvous("env://", timeout=timeout)))
     return found
 
 

@@ -167,6 +167,7 @@ def cached_reference(
 
     for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
         values(number)
+        ranks.moves()
     ranks.barrier()
     by_row: dict[int, Tensor] = {}
     for number, cuts in enumerate(shards):

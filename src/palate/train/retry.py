@@ -3,6 +3,10 @@
 A failure inside backward leaves the gradients of what came before it, and of a part of the
 model: they are thrown away with everything else, and the step begins at its first micro-batch.
 Sums do not depend on the cut, so the gradient is that of an undisturbed step.
+
+Of several ranks that hold all weights (`ddp`) each computes by itself between two exchanges. Where
+memory runs out on one, all learn of it at the next exchange, all throw the step away, and all begin
+it anew with the smallest budget that any of them needs: their plan stays one plan.
 """
 
 from __future__ import annotations
@@ -26,6 +30,34 @@ class DoesNotFit(ValueError):
     """One example alone needs more memory than there is."""
 
 
+class RanOut(MemoryError):
+    """Memory ran out on one rank at least; `here` says whether on this one."""
+
+    def __init__(self, here: bool) -> None:
+        super().__init__("out of memory on a rank")
+        self.here = here
+
+
+def together(work: Callable[[], T], ranks: Ranks) -> T:
+    """`work`, in which ranks of `ddp` do not wait for each other; raises `RanOut` on all or none.
+
+    Others wait inside it, where one that began anew would not be understood: there an error
+    rises as it is.
+    """
+    if ranks.parallel != "ddp":
+        return work()
+    ran_out, found = False, None
+    try:
+        found = work()
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        ran_out = True
+    if ranks.most(ran_out):
+        raise RanOut(ran_out)
+    return found  # type: ignore[return-value]  # it is what `work` gave
+
+
 def within_budget(
     step: int,
     budget: Budget,
@@ -38,25 +70,29 @@ def within_budget(
     """`compute(make(tokens))` of optimizer step `step` (from 0), with fewer tokens if need be.
 
     `compute` adds gradients to `weights` and changes nothing else until it returns. A budget
-    that was too large is lowered for this step and all later ones, and said aloud.
-    Raises `DoesNotFit` when it was one example alone, and where several ranks train: the others
-    may be waiting inside the step that one of them would begin anew.
+    that was too large is lowered for this step and all later ones, on all ranks, and said aloud.
+    Raises `DoesNotFit` when it was one example alone, and where the weights are divided over
+    ranks: the others may be waiting inside the step that one of them would begin anew.
     """
     while True:
         batches = _Followed(make(budget.at(step)))
+        here = True
         try:
             return compute(batches)
         except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RanOut):
+                here = error.here
             if batches.current is None or not ran_out_of_memory(error):
                 raise
         # Only here, behind the handler, is what the failed pass held let go with its traceback.
-        tokens = smaller(batches.current, budget.at(step))
-        if ranks.world > 1:
+        tokens = smaller(batches.current, budget.at(step)) if here else budget.at(step)
+        if ranks.divided:
             raise DoesNotFit(
                 f"out of memory on rank {ranks.rank} in step {step + 1}: set "
                 f"train.tokens_per_microbatch={tokens} and continue from the last checkpoint under "
                 "another name, or start anew"
             )
+        tokens = -ranks.most(-tokens)
         forget(weights)
         del batches
         release()

@@ -187,7 +187,7 @@ def make_split(
     if not method.reference or not examples:
         return Split(examples, None)
     if reference_mode(config.train.reference, method) != "cached":
-        if ranks.parallel == "fsdp":
+        if ranks.divided:
             raise ConfigError(
                 "a reference that is computed at every step cannot be read from divided weights: "
                 "use train.reference=cached where the method allows it, or train.parallel=ddp"

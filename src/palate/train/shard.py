@@ -4,6 +4,9 @@ Each decoder layer is a unit whose weights are gathered while it computes; the r
 (embedding, last norm, head) is the root's. Gradients are reduced after each micro-batch,
 in fp32 and as a sum: the step has divided by the count of all ranks already. Autocast does
 the rounding to bf16, as in one process, so that shards travel in their own precision.
+
+The head is computed inside the policy's forward, while the root's weights are whole: they stay so
+until the backward pass has used them, also where the head is the embedding's matrix.
 """
 
 from __future__ import annotations
@@ -16,9 +19,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from palate.model.policy import Policy
 
 
-def shard(policy: Policy, world: int) -> None:
-    """Divide the policy's weights over `world` ranks, in place. Parameters become DTensors."""
-    mesh = init_device_mesh(policy.device.type, (world,))
+def shard(policy: Policy, world: int, sharing: int) -> None:
+    """Divide the policy's weights in place over each `sharing` ranks in a row, of `world`.
+
+    Parameters become DTensors. With fewer than all, each such group holds all weights, and
+    gradients are summed within the groups and then across them.
+    """
+    shape: tuple[int, ...] = (world,)
+    names: tuple[str, ...] = ("shard",)
+    if sharing < world:
+        shape, names = (world // sharing, sharing), ("replicate", "shard")
+    mesh = init_device_mesh(policy.device.type, shape, mesh_dim_names=names)
     for layer in decoder_layers(policy):
         fully_shard(layer, mesh=mesh)
     fully_shard(policy, mesh=mesh)
@@ -36,7 +47,7 @@ def decoder_layers(policy: Policy) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return module
     name = type(policy.model).__name__
-    raise ValueError(f"train.parallel fsdp does not know the layers of {name}: use ddp")
+    raise ValueError(f"train.parallel fsdp and hybrid do not know the layers of {name}: use ddp")
 
 
 def like(weight: Tensor, value: Tensor) -> Tensor:

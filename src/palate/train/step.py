@@ -22,6 +22,7 @@ from palate.model.policy import Policy, accumulation_dtype
 from palate.tokens.render import Rendered
 from palate.tokens.tree import build_forest, to_device
 from palate.train.parallel import ALONE, Ranks
+from palate.train.retry import together
 from palate.train.shapes import Batch, MicroBatch, ReferenceLookup, batch_of
 
 T = TypeVar("T", Tensor, Batch)
@@ -122,26 +123,30 @@ def compute_step(
     context = _statistic(policy, method, params, over, state, ranks)
     own = [micro for micro in batches if not micro.filler]
     denominator = ranks.sum(_denominator(method, own))
-    total = torch.zeros((), dtype=accumulation_dtype(policy.device), device=policy.device)
-    seen: list[Batch] = []
-    metrics: list[dict[str, Tensor]] = []
-    for micro in batches:
-        with torch.set_grad_enabled(backward):
-            batch = batch_of(method, policy, micro, packed.reference)
-            output = method.loss(batch, params, _of_micro(context, micro))
-            loss = output.loss_B.sum() * (0 if micro.filler else 1) / denominator
-        if backward:
-            loss.backward()
-        micro.forest.plans.clear()  # masks and the like, which the next micro-batch has no use for
-        total += loss.detach()
-        if method.advance is not None:
-            seen.append(_counted(detach(batch), micro))
-        values = {**output.metrics, "loss": output.loss_B}
-        metrics.append({name: _counted(value.detach(), micro) for name, value in values.items()})
+
+    def compute() -> tuple[Tensor, list[Batch], list[dict[str, Tensor]]]:
+        total = torch.zeros((), dtype=accumulation_dtype(policy.device), device=policy.device)
+        seen: list[Batch] = []
+        metrics: list[dict[str, Tensor]] = []
+        for micro in batches:
+            with torch.set_grad_enabled(backward):
+                batch = batch_of(method, policy, micro, packed.reference)
+                output = method.loss(batch, params, _of_micro(context, micro))
+                loss = output.loss_B.sum() * (0 if micro.filler else 1) / denominator
+            if backward:
+                loss.backward()
+            micro.forest.plans.clear()  # masks and the like, which no other micro-batch can use
+            total += loss.detach()
+            if method.advance is not None:
+                seen.append(_counted(detach(batch), micro))
+            values = {**output.metrics, "loss": output.loss_B}
+            metrics.append({name: _counted(v.detach(), micro) for name, v in values.items()})
+        return total, seen, metrics
+
+    total, seen, metrics = together(compute, ranks)
     total = ranks.gather([total[None]])[0].sum()
     if not (backward and total.is_cuda) and not torch.isfinite(total):
-        rows = torch.tensor([row for micro in own for row in micro.rows], dtype=torch.int64)
-        named = ranks.gather([rows])[0].tolist()
+        named = _not_finite(own, torch.cat([m["loss"] for m in metrics]), ranks)
         raise FloatingPointError(f"the loss is {total.item()} on examples {named}")
     if method.advance is not None:
         state = method.advance(_step_batch(seen, own, ranks), params, state)
@@ -157,6 +162,15 @@ def compute_step(
     )
 
 
+def _not_finite(own: Sequence[MicroBatch], loss_B: Tensor, ranks: Ranks) -> list[int]:
+    """Rows of the step whose loss is not finite; all of its rows where only their sum is not."""
+    rows = torch.tensor([row for micro in own for row in micro.rows], dtype=torch.int64)
+    rows, loss_B = ranks.gather([rows, loss_B.cpu()])
+    wrong = rows[~torch.isfinite(loss_B)]
+    found: list[int] = (wrong if len(wrong) else rows).tolist()
+    return found
+
+
 def _statistic(
     policy: Policy,
     method: Method,
@@ -168,11 +182,16 @@ def _statistic(
     """The gradient-free pass, for methods that declare a step statistic."""
     if method.statistic is None:
         return Context(state=state)
-    with torch.no_grad():
+
+    def look() -> list[Batch]:
         seen = []
         for micro in over.batches:
             seen.append(_counted(batch_of(method, policy, micro, over.reference), micro))
             micro.forest.plans.clear()
+        return seen
+
+    with torch.no_grad():
+        seen = together(look, ranks)
         own = [micro for micro in over.batches if not micro.filler]
         found = method.statistic(_step_batch(seen, own, ranks), params, state)
     return Context(

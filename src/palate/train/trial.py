@@ -27,7 +27,7 @@ from palate.progress import Reporter
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
 from palate.train.budget import Budget, Decision, decide, enough_on, need_of, room_on
-from palate.train.folder import write_plan
+from palate.train.folder import Plan, write_plan
 from palate.train.parallel import ALONE, Ranks
 from palate.train.reference import LiveReference, reference_mode
 from palate.train.retry import forget, release, smaller
@@ -58,7 +58,12 @@ def settle(
         plan = replace(plan, tokens_per_microbatch=tokens)
         if ranks.is_main:
             write_plan(folder, plan)
-    return Budget(plan, lambda changed: write_plan(folder, changed))
+
+    def keep(changed: Plan) -> None:
+        if ranks.is_main:
+            write_plan(folder, changed)
+
+    return Budget(plan, keep)
 
 
 def _tried(
