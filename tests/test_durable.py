@@ -319,3 +319,24 @@ def test_waiting_for_a_turn_can_be_given_up(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError), turn(tmp_path / "turn", no):
         raise AssertionError
     os.close(other)
+
+
+def test_a_manifest_that_was_changed_is_found(tmp_path: Path) -> None:
+    """Not only by its files: what else it says has a checksum of its own."""
+    target = tmp_path / "made"
+    commit_folder(target, lambda to: (to / "a").write_text("a") and None, {"step": 6})
+    assert verify_folder(target)["step"] == 6
+    path = target / "manifest.json"
+    path.write_text(path.read_text().replace('"step": 6', '"step": 7'))
+    with pytest.raises(Damaged, match=r"manifest\.json does not match its checksum"):
+        verify_folder(target)
+
+
+def test_a_manifest_of_before_it_had_a_checksum_is_read(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    commit_folder(target, lambda to: (to / "a").write_text("a") and None, {"step": 6})
+    path = target / "manifest.json"
+    body = json.loads(path.read_text())
+    del body["seal"]
+    path.write_text(json.dumps(body))
+    assert verify_folder(target) == body

@@ -24,6 +24,8 @@ from typing import Any
 MANIFEST = "manifest.json"
 MARK = ".palate-unfinished"
 """In a folder that is being filled: what a crash left with it inside is ours to delete."""
+SEAL = "seal"
+"""In a manifest: the checksum of all else that it says."""
 _CHUNK = 2**22
 
 
@@ -93,7 +95,8 @@ def commit_folder(
         for path in scratch.rglob("*"):
             if path.is_dir():
                 sync_folder(path)
-        write_json(scratch / MANIFEST, {**extra, "files": sums})
+        body = {**extra, "files": sums}
+        write_json(scratch / MANIFEST, {**body, SEAL: _seal(body)})
         (scratch / MARK).unlink()  # from here the manifest shows whose it is
         _put(scratch, target)
     except BaseException:
@@ -175,16 +178,19 @@ def _disk_errors(target: Path) -> Iterator[None]:
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
-    """The manifest, after every file was checked; raises `Damaged` naming the first bad one.
+    """The manifest, after it and every file were checked; `Damaged` names the first bad one.
 
     A name that leads out of the folder, and a link, are bad: who wrote the folder may be somebody
     else, and what it holds are files of its own.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        seal = manifest.pop(SEAL, None)  # older manifests have none
         sums = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{folder}: no readable manifest ({error})") from error
+    if seal is not None and seal != _seal(manifest):
+        raise Damaged(f"{folder}: {MANIFEST} does not match its checksum")
     for name, expected in sums.items():
         path = folder / name
         if leads_out(folder, name):
@@ -207,6 +213,12 @@ def leads_out(folder: Path, name: str) -> bool:
         return True
     places = [folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
     return any(place.is_symlink() for place in places)
+
+
+def _seal(body: dict[str, Any]) -> str:
+    """SHA-256 of what a reader will find, whatever Python's types were."""
+    read = json.loads(json.dumps(body))
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
 def hold(path: Path) -> int | None:

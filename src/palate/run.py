@@ -39,7 +39,7 @@ from palate.rollout.judging import Bench, bench_of
 from palate.ship.merge import Write, ship_adapter, ship_classifier, ship_full
 from palate.store.freezing import freeze
 from palate.store.judged import reader_of
-from palate.store.snapshot import read_snapshot
+from palate.store.snapshot import read_snapshot, remove_partial
 from palate.tokens.render import Rendered, Renderer
 from palate.train.assemble import assemble
 from palate.train.folder import open_folder
@@ -285,6 +285,7 @@ def _freeze(
     place = folder / "snapshot"
     if continues and (place / "manifest.json").is_file():
         return
+    remove_partial(place)  # the run's folder is ours alone
     try:
         prepared = prepare(
             config.data,

@@ -72,6 +72,13 @@ def test_a_few_of_many_are_spread_over_them(tmp_path: Path) -> None:
     assert seen == [1, 2, 3]
 
 
+def test_trials_that_have_a_place_each_are_run_from_all_over() -> None:
+    """By the bits of n − 1 backwards: 000, 100, 010, 110, 001, …"""
+    ordered = reliability.in_order(fault_of([], every=lambda: 8), 8)
+    assert ordered == [1, 5, 3, 7, 2, 6, 4, 8]
+    assert reliability.in_order(fault_of([], TRIALS=8), 3) == [1, 2, 3]
+
+
 def test_a_failing_trial_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="2 is bad") as said:
         list(faults.run_few(fault_of([], frozenset({2}), TRIALS=5), tmp_path, 3))

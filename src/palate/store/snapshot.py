@@ -102,6 +102,12 @@ def write_snapshot(
     return manifest
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what a crash left of writing `folder`; for who knows that nobody writes it now."""
+    for partial in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def read_snapshot(folder: Path | str) -> Snapshot:
     """The snapshot in `folder`; `ValueError` if it is missing, incomplete or has been changed."""
     folder = Path(folder)
@@ -116,7 +122,10 @@ def read_snapshot(folder: Path | str) -> Snapshot:
             )
     train, heldout = read_parquet(folder / _TRAIN), read_parquet(folder / _HELDOUT)
     if content_hash(train, heldout) != manifest.content_hash:
-        raise ValueError(f"the records in {folder} do not match the manifest's content hash")
+        raise ValueError(
+            f"the records in {folder} do not match the manifest's content hash: prepare the data "
+            "again"
+        )
     lines = (folder / _REJECTS).read_text(encoding="utf-8").splitlines()
     return Snapshot(train, heldout, [Reject(**json.loads(line)) for line in lines], manifest)
 
@@ -131,9 +140,9 @@ def read_manifest(folder: Path | str) -> Manifest:
     except FileNotFoundError as error:
         raise ValueError(f"{folder} is not a snapshot: it has no {MANIFEST}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged ({error}): prepare the data again") from error
     if hashlib.sha256(_line(raw).encode()).hexdigest() != seal:
-        raise ValueError(f"{path} has been changed since it was written")
+        raise ValueError(f"{path} has been changed since it was written: prepare the data again")
     return manifest
 
 

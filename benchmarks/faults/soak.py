@@ -1,0 +1,92 @@
+"""Memory over a long time: two thousand optimizer steps, and two thousand requests to a server.
+
+What is fitted is a line through the resident memory of the second half, a point a step or request,
+by least squares; in the first half, pools and caches fill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import numpy as np
+
+FAULT = "2,000 steps of training, and 2,000 requests to a server"
+BOUND = 1.0
+HOLDS = f"resident memory grows by less than {BOUND:g} KiB a step or request"
+COUNT = 2_000
+AT_ONCE = 8
+
+
+def every() -> int:
+    """The training, and the server."""
+    return 2
+
+
+def trial(number: int, folder: Path, count: int = COUNT, bound: float = BOUND) -> dict[str, object]:
+    """Train (1) or serve (2), `count` times; at most `bound` KiB more a time."""
+    points = _training(folder, count) if number == 1 else _serving(folder, count)
+    assert len(points) == count, f"{len(points)} points"
+    late = np.array(points[count // 2 :]) / 1024
+    slope = float(np.polyfit(np.arange(len(late)), late, 1)[0])
+    saw = {
+        "what": "steps" if number == 1 else "requests",
+        "count": count,
+        "KiB each": round(slope, 4),
+        "MiB at the half": round(float(late[0]) / 1024, 1),
+        "MiB at the end": round(float(late[-1]) / 1024, 1),
+    }
+    assert slope < bound, f"memory grows: {saw}"
+    return saw
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _training(folder: Path, count: int) -> list[int]:
+    from tests.train.tasks import make_task
+
+    from palate.train.loop import run_loop
+    from palate.train.task import Watcher
+
+    points: list[int] = []
+    rounds = {"epochs": 1.0 * count, "max_steps": count}
+    task = make_task(folder, **rounds, save_every=50, eval_every=100)
+    watch = Watcher(on_step=lambda *_: points.append(resident()))
+    run_loop(task, resume=False, watch=watch)
+    return points
+
+
+def _serving(folder: Path, count: int) -> list[int]:
+    """The server and its clients, both in this process; each request has a length of its own."""
+    import httpx
+    from tests.serve.conftest import Served
+    from tests.tiny import save_tiny
+
+    from palate.serve.settings import Entry
+
+    points: list[int] = []
+
+    async def ask(client: httpx.AsyncClient, free: asyncio.Semaphore, number: int) -> None:
+        text = f"question {number} {'x' * (number % 40)}"
+        messages = [{"role": "user", "content": text}]
+        body = {"model": "tiny", "messages": messages, "max_tokens": 1 + number % 12}
+        async with free:
+            found = await client.post("chat/completions", json=body, timeout=300)
+            assert found.status_code == 200, found.text
+            points.append(resident())
+
+    async def all_of_them(url: str) -> None:
+        free = asyncio.Semaphore(AT_ONCE)
+        limits = httpx.Limits(max_connections=AT_ONCE)
+        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+            await asyncio.gather(*(ask(client, free, number) for number in range(count)))
+
+    model = save_tiny(folder / "model")
+    with Served([Entry("tiny", str(model))], rows=AT_ONCE) as served:
+        asyncio.run(all_of_them(served.url))
+    return points
