@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dpo, full": FULL,
     "moving reference, LoRA": MOVING,
     "moving reference, full": {**MOVING, **FULL},
-    "accumulation": {"train": {"batch_size": 8, "tokens_per_microbatch": 60, "log_every": 3}},
+    "accumulation": {"train": {"batch_size": 8, "tokens_per_microbatch": 60}},
     "grpo, LoRA": GRPO,
 }
 
