@@ -126,8 +126,12 @@ def append(log: Path, line: dict[str, Any]) -> None:
 def row(fault: ModuleType, name: str, found: dict[int, dict[str, Any]]) -> str:
     """The fault's row of the table."""
     passed = sum(line["passed"] for line in found.values())
-    command = f"`python -m benchmarks.reliability {name}`"
-    return f"| {fault.FAULT} | {fault.HOLDS} | {passed} of {len(found)} | {command} |"
+    asked = getattr(fault, "TRIALS", len(found))
+    more = f" (of {asked})" if asked > len(found) else ""
+    shown = (
+        f"[test](../tests/reliability/test_{name}.py), `python -m benchmarks.reliability {name}`"
+    )
+    return f"| {fault.FAULT} | {fault.HOLDS} | {passed} of {len(found)}{more} | {shown} |"
 
 
 def commit() -> str:

@@ -91,3 +91,11 @@ def test_every_fault_says_what_the_table_needs(name: str) -> None:
     assert fault.FAULT
     assert fault.HOLDS
     assert hasattr(fault, "TRIALS") != hasattr(fault, "every")
+
+
+@pytest.mark.parametrize("log", sorted(reliability.LOGS.glob("*.jsonl")), ids=lambda p: p.stem)
+def test_the_page_says_what_the_logs_say(log: Path) -> None:
+    found = reliability.read(log)
+    page = (reliability.ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert reliability.row(faults.find(log.stem), log.stem, found) in page.splitlines()
+    assert (reliability.ROOT / "tests" / "reliability" / f"test_{log.stem}.py").is_file()
