@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from palate.train.parallel import Ranks
 from palate.train.shapes import MicroBatch
 from palate.train.task import Split, Task
 
@@ -24,7 +25,8 @@ class Harm:
     `how`: `error`, `nan` and `inf` (of the loss), `gradient` (an infinite one), `memory` (that runs
     out in the middle of a backward pass), `kill`, `stop` (SIGSTOP), `sleep` and `busy` without end;
     with `seconds`, for so long. `delay` seconds after the step's first look at the reference `kill`
-    and `stop` strike, wherever the rank is then.
+    and `stop` strike, wherever the rank is then. Before the first step, `solo`: rank 0 works for
+    `seconds` while the others wait for it, and `solo-stop`: and while `rank` is stopped.
     """
 
     how: str
@@ -58,6 +60,16 @@ def harmed(task: Task, harm: Harm) -> tuple[Task, Callable[[], bool]]:
 
     split = Split(task.train.examples, reference)
     return replace(task, train=split), count
+
+
+def before(ranks: Ranks, harm: Harm) -> bool:
+    """What happens before the first step, if that is when; whether it is."""
+    if not harm.how.startswith("solo"):
+        return False
+    if harm.how == "solo-stop" and ranks.rank == harm.rank % ranks.world:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    ranks.on_main(lambda: time.sleep(harm.seconds))
+    return True
 
 
 def _strike(task: Task, harm: Harm) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.train.harm import Harm, harmed
+from tests.train.harm import Harm, before, harmed
 from tests.train.tasks import (
     MOVING,
     FixedReference,
@@ -113,7 +113,7 @@ def run_job(
         task.policy.logits_budget = logits_budget
     notes: list[str] = []
     watch = Watcher(on_note=notes.append)
-    if harm is not None:
+    if harm is not None and not before(ranks, Harm(**harm)):
         task, watch.should_stop = harmed(task, Harm(**harm))
     if stop_after and ranks.rank == ranks.world - 1:
         watch.should_stop = stopping_after(stop_after)

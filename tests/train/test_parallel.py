@@ -243,6 +243,28 @@ def test_memory_that_runs_out_on_one_rank_changes_nothing_but_the_cut(
 
 
 @pytest.mark.slow
+def test_rank_0_may_work_alone_for_longer_than_the_time_limit(
+    starter: Starter, tmp_path: Path
+) -> None:
+    job = ("solo", {**WHOLE, "harm": {"how": "solo", "seconds": 9.0}})
+    assert starter.run(tmp_path, RANKS, "ddp", [job], timeout=4.0) == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stopped_meanwhile_is_not_waited_for(
+    starter: Starter, tmp_path: Path
+) -> None:
+    """Rank 0 would work for ten minutes, and asks nobody for anything."""
+    job = ("solo", {**WHOLE, "harm": {"how": "solo-stop", "seconds": 600.0}})
+    codes = starter.run(tmp_path, RANKS, "ddp", [job], timeout=4.0, limit=120.0, wake=True)
+    assert codes == [2, 2]
+    first, other = said(tmp_path, RANKS)
+    assert first.startswith("error: rank 1 has given no sign of life for 4 s (train.rank_timeout)")
+    assert first.count("\n") == 1
+    assert other.count("\n") <= 1
+
+
+@pytest.mark.slow
 def test_memory_that_runs_out_on_a_rank_of_divided_weights_ends_the_run(
     starter: Starter, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -274,6 +275,18 @@ def test_a_loss_that_is_not_finite_names_the_examples() -> None:
         model.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match=r"on examples \[0, 1, 2, 3, 4, 5, 6, 7\]"):
         run(model, CUTS[0])
+
+
+def test_only_the_examples_whose_own_loss_is_not_finite_are_named() -> None:
+    """Rows 3 and 6 have a reference that is no number; the step's loss is none either."""
+    reference = FixedReference(EIGHT)
+    for row in (3, 6):
+        reference.by_row[row] = reference.by_row[row] * float("nan")
+    for cuts in CUTS:
+        packed = Packed(batches(cuts, EIGHT), reference)
+        with pytest.raises(FloatingPointError) as raised:
+            compute_step(Policy(tiny_model()), DPO, DPO.params(), packed, {})
+        assert sorted(json.loads(str(raised.value).rpartition("examples ")[2])) == [3, 6]
 
 
 def test_without_backward_nothing_is_touched() -> None:
