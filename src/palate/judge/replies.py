@@ -14,11 +14,12 @@ _TABLE = "CREATE TABLE IF NOT EXISTS reply (key TEXT PRIMARY KEY, said TEXT NOT 
 class Replies:
     """Key to reply, on disk; threads and processes may share it.
 
-    Raises `ValueError` for a file that is no such cache.
+    Once it is closed it holds nothing and keeps nothing: a thread that was left alone when the
+    judge stopped may still come for it. Raises `ValueError` for a file that is no such cache.
     """
 
     def __init__(self, path: str) -> None:
-        self._path, self._lock = path, threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         try:
             Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(
@@ -35,14 +36,20 @@ class Replies:
     def get(self, key: str) -> Reply | None:
         """The reply that is kept under the key, if there is one."""
         with self._lock:
+            if self._closed:
+                return None
             found = self._file.execute("SELECT said FROM reply WHERE key = ?", (key,)).fetchone()
         return None if found is None else Reply.from_json(found[0])
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep a reply; one that is there stays."""
         with self._lock:
+            if self._closed:
+                return
             self._file.execute("INSERT OR IGNORE INTO reply VALUES (?, ?)", (key, reply.to_json()))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, when nobody is reading it."""
+        with self._lock:  # SQLite would free what another thread is about to read
+            self._closed = True
+            self._file.close()
