@@ -28,8 +28,9 @@ HOLDS = (
 TRIALS = 60
 RANKS, STEPS = 2, 6
 TIMEOUT = 8.0
-# Beside the limit itself: the grace, the store's last words, and a machine that is busy.
-AT_MOST = 2 * TIMEOUT + 30.0
+# From the start, on a machine however busy: who has not ended then never will. How long after the
+# harm the last rank ended is told, and not judged.
+AT_MOST = 300.0
 TASK: dict[str, Any] = {"kind": "full", "method": "moving", "save_every": 1, "log_every": 3}
 
 
@@ -48,6 +49,7 @@ def trial(number: int, folder: Path) -> dict[str, object]:
     for text in words:
         assert text.startswith("error: "), told
         assert text.count("\n") == 1, told
+    took = (folder / "ended").stat().st_mtime - (folder / "run" / "struck").stat().st_mtime
     kept = _whole_checkpoints(folder / "run")
     if in_time:
         assert codes == [0, 0], told
@@ -60,8 +62,8 @@ def trial(number: int, folder: Path) -> dict[str, object]:
         again = _starter().run(folder, RANKS, parallel, [("run", {**TASK, "resume": True})])
         assert again == [0, 0], f"{told}; continued: {again}, {said(folder, RANKS)}"
     _assert_same(folder / "run", _undisturbed(parallel))
-    seconds = round(harm.get("seconds", 0.0), 1)
-    return {**harm, "seconds": seconds, "parallel": parallel, "codes": codes, "kept": kept}
+    seen = {"parallel": parallel, "codes": codes, "kept": kept, "ended_after": round(took, 1)}
+    return {**harm, **seen}
 
 
 def _harm(fault: str, draw: random.Random) -> dict[str, Any]:

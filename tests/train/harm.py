@@ -73,7 +73,8 @@ def before(ranks: Ranks, harm: Harm) -> bool:
 
 
 def _strike(task: Task, harm: Harm) -> float:
-    """Do the harm; what the reference is multiplied by."""
+    """Do the harm, and leave word of when; what the reference is multiplied by."""
+    (task.folder / "struck").touch()
     if harm.how == "error":
         raise ValueError("row 7 has no log-probs")
     if harm.how in {"nan", "inf"}:

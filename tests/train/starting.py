@@ -58,9 +58,9 @@ class Starter:
     ) -> list[int | None]:
         """Exit codes of the ranks; None for one that was still there after `limit` seconds.
 
-        What a rank said is in FOLDER/rank-R.err. `timeout` is the run's `train.rank_timeout`.
-        With `wake` a rank that was stopped is let go on once the others have ended. `machine` is
-        how many ranks share one, all by default.
+        What a rank said is in FOLDER/rank-R.err; FOLDER/ended appears when the last has ended.
+        `timeout` is the run's `train.rank_timeout`. With `wake` a rank that was stopped is let go
+        on once the others have ended. `machine` is how many ranks share one, all by default.
         """
         asked = {
             "folder": str(folder),
@@ -119,6 +119,7 @@ def serve() -> int | None:
                 return _rank(asked, rank, port)
             pids.append(pid)
         codes = _reaped(pids, asked["limit"], asked["wake"])
+        (Path(asked["folder"]) / "ended").touch()
         sys.stdout.write(f"{json.dumps(codes)}\n")
         sys.stdout.flush()
     return None
