@@ -33,8 +33,21 @@ TRIALS = 200
 
 
 def trial(number: int, folder: Path) -> dict[str, object]:
-    """One to three kills of the run that the number draws; then it must come to its end."""
+    """One to three kills of the run that the number draws; then it must come to its end.
+
+    A run that ends before its first kill is begun anew elsewhere, with another draw.
+    """
     chance = random.Random(number)
+    for again in range(9):
+        place = folder / str(again)
+        place.mkdir()
+        saw = _killed(number, chance, place)
+        if saw is not None:
+            return saw
+    raise AssertionError("it was never killed")
+
+
+def _killed(number: int, chance: random.Random, folder: Path) -> dict[str, object] | None:
     kind = "full" if number // 4 % 2 else "lora"
     whole, forked = undisturbed(kind)
     run = write_recipe(folder, kind)
@@ -54,8 +67,9 @@ def trial(number: int, folder: Path) -> dict[str, object]:
         assert ended.code == -9, f"exit code {ended.code}: {ended.err[-300:]}"
         lost.append(lost_steps(run))
         places.append(place)
-    assert places, "it was never killed"
     finish(folder, run, whole)
+    if not places:
+        return None
     return {"run": kind, "kills": len(places), "at": places, "lost": lost}
 
 
