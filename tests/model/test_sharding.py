@@ -57,6 +57,16 @@ def test_a_divided_model() -> None:
     assert found.total == GPU_PROGRAM + 4000 + alone.ALLOWANCE * counted
 
 
+def test_a_large_vocabulary_outweighs_the_layers_at_the_end_of_the_backward_pass() -> None:
+    # 4·8000 bytes: root gathered, and three times as gradient, where two layers are gone again.
+    wide = replace(SMALL, vocabulary=1000, parameters=8920)
+    found = rank_memory(wide, Work(), FULL, "fp32", division("fsdp", 4, 8))
+    assert found.gathered + found.unreduced == 4 * 32_000
+    untied = replace(wide, parameters=16_920, tied=False)
+    found = rank_memory(untied, Work(), FULL, "fp32", division("fsdp", 4, 8))
+    assert found.unreduced == 2 * 32_000 + 2 * 1840
+
+
 def test_a_divided_model_with_an_adapter() -> None:
     found = rank_memory(ADAPTED, Work(), LORA, "bf16", division("fsdp", 2, 8), gpu=False)
     layer = (1200 + 1280 + 192) / 2
@@ -83,9 +93,15 @@ def test_whole_weights_on_each_rank() -> None:
     assert found.weights == one.weights
     assert found.gradients + found.moments == one.trained
     assert found.rounded == one.copies
-    # Gradients larger than a bucket are summed by themselves: an embedding of 2^23 · 8 weights.
+    # Gradients larger than a bucket are summed by themselves: a head of 2^23 · 8 weights.
     large = replace(SMALL, vocabulary=2**23, parameters=2**26 + 920)
-    assert rank_memory(large, Work(), FULL, "bf16", division("ddp", 4, 4)).unreduced == 2**28
+    untied = replace(large, parameters=2**27 + 920, tied=False)
+    both, one = (
+        rank_memory(sizes, Work(), FULL, "bf16", division("ddp", 4, 4)).unreduced
+        for sizes in (untied, large)
+    )
+    assert both == 2 * 2**28, "while they are computed, the gradients of head and embedding"
+    assert one == 3 * 2**28, "of both, and their sum"
 
 
 def test_a_reference_stays_too() -> None:
@@ -95,7 +111,8 @@ def test_a_reference_stays_too() -> None:
 
 def test_one_rank_sums_nothing() -> None:
     found = rank_memory(SMALL, Work(), FULL, "fp32", division("fsdp", 1, 1))
-    assert (found.gathered, found.unreduced, found.rounded) == (0, 0, 0)
+    assert (found.gathered, found.rounded) == (0, 0)
+    assert found.unreduced == 3 * 4 * 80, "but a matrix used twice has two gradients, and a sum"
 
 
 def test_recomputed_layers_keep_their_inputs() -> None:

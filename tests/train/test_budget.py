@@ -49,7 +49,9 @@ EXAMPLES = [example(i) for i in range(64)]
 SAMPLER = Sampler(64, 32, seed=0)  # two steps of 32 · 40 = 1280 tokens
 
 
-def decided(wanted: object, room: int | None, examples: list[Rendered] = EXAMPLES) -> Decision:
+def decided(
+    wanted: object, room: int | None, examples: list[Rendered] = EXAMPLES
+) -> Decision[Bytes]:
     sampler = Sampler(len(examples), 32, seed=0)
     return decide(wanted, examples, sampler, 2, share=True, need=need, room=room)  # type: ignore[arg-type]
 
@@ -128,7 +130,7 @@ def test_equal_sizes_are_told_apart_by_what_they_need() -> None:
         64,
         8192,
         share=True,
-        need=lambda work: Bytes(work.unique),  # type: ignore[arg-type, return-value]
+        need=lambda work: Bytes(work.unique),
     )
     assert len(rows) == 1
 

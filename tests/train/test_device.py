@@ -10,12 +10,13 @@ import torch
 from tests.model.kernel_doubles import random_forest, use_doubles
 from tests.tiny import tiny_model
 
-from palate.config import ConfigError, RunConfig, build_config
-from palate.model.cost import anatomy_of, work_of
+from palate.config import AdapterConfig, ConfigError, RunConfig, build_config
+from palate.model.cost import Work, anatomy_of, work_of
 from palate.model.head import LOGITS_BUDGET
 from palate.model.kernels import KERNELS, Choice
 from palate.model.memory import activations
 from palate.model.policy import Policy
+from palate.model.sharding import division, rank_memory
 from palate.progress import Quiet
 from palate.train import device as devices
 from palate.train.device import equip, free_bytes, plan_device
@@ -121,6 +122,25 @@ def test_auto_recomputes_exactly_the_forests_that_do_not_fit(
     assert blocks is not None
     assert not blocks.needs(small)
     assert blocks.needs(large)
+
+
+def test_auto_counts_divided_weights_where_they_will_be_divided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 64 ranks one holds hardly anything of what a process alone would hold in full."""
+    forest = random_forest(0)
+    anatomy = anatomy_of(tiny_model().config)
+    needed = activations(anatomy, work_of(forest), "fp32", lora=True)
+    weights = 4 * anatomy.parameters
+    rank = rank_memory(anatomy, Work(), AdapterConfig(), "fp32", division("fsdp", 64, 64))
+    taken = rank.gradients + rank.moments + rank.comes_and_goes + 3 * LOGITS_BUDGET
+    enough = (needed + taken) / 0.8 - weights + rank.weights
+    plan = replace(PLAN, parallel="fsdp", ranks=64)
+    for more, again in ((-1000.0, True), (1000.0, False)):
+        monkeypatch.setattr(devices, "free_bytes", lambda _, free=enough + more: free)
+        blocks = equipped(plan).blocks
+        assert blocks is not None
+        assert blocks.needs(forest) is again
 
 
 def test_offloading_without_recomputation_moves_nothing_and_is_refused() -> None:

@@ -16,9 +16,12 @@ import palate.train.trial as trying
 from palate.config import RunConfig
 from palate.losses.registry import METHODS
 from palate.model.adapters import trainable
+from palate.model.cost import Work, anatomy_of
+from palate.model.sharding import division, rank_memory
 from palate.progress import Quiet
 from palate.train.budget import CHOICES, ENOUGH_ON_CPU
 from palate.train.folder import Lowered, read_plan, write_plan
+from palate.train.parallel import Ranks
 from palate.train.retry import DoesNotFit
 from palate.train.setup import Learner, set_up
 from palate.train.trial import settle
@@ -168,3 +171,33 @@ def test_a_plan_that_is_not_settled_is_settled_on_resume(model: Path, tmp_path: 
     write_plan(tmp_path, learner.plan)
     again = set_up(config, tmp_path, True, Quiet())
     assert settle(config, tmp_path, again, DPO, EXAMPLES, Quiet()).first == ENOUGH_ON_CPU
+
+
+class TwoRanks(Ranks):
+    """The first of two that divide the weights."""
+
+    world, parallel = 2, "fsdp"
+
+
+def test_where_weights_are_divided_the_budget_is_not_tried(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole gradients and moments on one rank need not fit; a rank's share of them must."""
+    config = recipe(model)
+    monkeypatch.setattr(trying, "attempt", None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    learner = learn(config, tmp_path)
+    plan = replace(learner.plan, ranks=2, parallel="fsdp", tokens_per_microbatch=None)
+    learner, say = replace(learner, plan=plan), Noted()
+    anatomy = anatomy_of(learner.policy.model.config)
+    # Two ranks on one machine: each may take half of its memory.
+    stays = rank_memory(anatomy, Work(), config.adapter, "fp32", division("fsdp", 2, 2), gpu=False)
+    monkeypatch.setattr(trying, "room_on", lambda _: int(2 * 4 * stays.total))
+    budget = settle(config, tmp_path, learner, DPO, EXAMPLES, say, TwoRanks())
+    assert (budget.first, say.notes) == (ENOUGH_ON_CPU, [])
+    found = read_plan(tmp_path)
+    assert found is not None
+    assert found.tokens_per_microbatch == ENOUGH_ON_CPU
+    monkeypatch.setattr(trying, "room_on", lambda _: int(2 * stays.total / 2))
+    settle(config, tmp_path, learner, DPO, EXAMPLES, say, TwoRanks())
+    assert "WARNING: this run needs about" in say.notes[0]

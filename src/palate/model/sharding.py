@@ -150,15 +150,17 @@ def rank_memory(
 
         stays:      w · all / s  +  4 · N / s  +  8 · N / s
         gathered:   root + 2 layers
-        unreduced:  the larger of one layer, and 4 · N of the root and of 2 layers
+        unreduced:  4 · N of the root and of 2 layers, or one layer if that is more
         rounded:    2 · (largest matrix + head), or 2 · adapter
         recomputed: 4 · L · T · D, and one layer's activations
 
     Two layers, because the next one is on its way while one computes; a third in a forward pass,
     where torch keeps the buffer that a layer arrived in until the next has arrived; two layers'
     gradients, because one is summed over ranks while the next is computed. An undivided model
-    (s = 1) gathers nothing, and sums copies of its gradients in buckets of 64 MiB or of its
-    largest matrix; full training in bf16 keeps rounded copies of all its matrices.
+    (s = 1) gathers nothing, adds the root's new gradient to the one it has, and sums copies of its
+    gradients in buckets of 64 MiB or of its largest matrix; full training in bf16 keeps rounded
+    copies of all its matrices. A gradient of head and embedding in one is counted three times
+    where it is computed: each one's, and their sum.
     """
     root, layer = units(anatomy, adapter, precision)
     held = root.held + anatomy.layers * layer.held
@@ -171,12 +173,16 @@ def rank_memory(
     largest = max(
         (m.inputs * m.outputs for m in anatomy.matrices), default=anatomy.width * anatomy.inner
     )
-    gathered, unreduced = root.held + 2 * layer.held, root.gradient + 2 * layer.gradient
-    unreduced = max(layer.held, unreduced)
+    # Where head and embedding are one matrix, the end of the backward pass holds the gradient of
+    # each and their sum.
+    fresh = root.gradient * (3 if anatomy.tied else 1)
+    gathered = root.held + 2 * layer.held
+    unreduced = max(layer.held, root.gradient + 2 * layer.gradient, fresh - (gathered - root.held))
     rounded = 2 * (trained if lora else largest + anatomy.head)
     if shard == 1:
-        gathered = 0
-        unreduced = 0 if division.copies == 1 else max(_BUCKET, 0 if lora else 4 * anatomy.head)
+        gathered, unreduced = 0, fresh
+        if division.copies > 1:
+            unreduced = max(fresh, _BUCKET, 0 if lora else 4 * anatomy.head)
         rounded = 2 * (trained if lora else anatomy.body + anatomy.head)
     logits = min(4 * work.scored * anatomy.vocabulary, logits_budget)
     return RankMemory(

@@ -11,7 +11,7 @@ import functools
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 
@@ -21,9 +21,11 @@ from palate.machine import free_memory, taken_memory
 from palate.model.cost import Anatomy, Work, micro_work
 from palate.model.memory import Memory, memory
 from palate.model.policy import Precision
+from palate.model.sharding import RankMemory, rank_memory
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, computed_tokens, cut
 from palate.train.folder import Lowered, Plan
+from palate.train.parallel import how_divided
 from palate.train.reference import reference_mode
 
 # The budgets that `auto` chooses among: powers of two, so that two runs on one machine agree
@@ -40,6 +42,18 @@ _STEPS_LOOKED_AT = 1000
 _STEPS_COUNTED = 20
 # Of the micro-batches, by tokens, the one that needs the most memory is the largest.
 _CANDIDATES = 8
+
+
+class Peak(Protocol):
+    """What a micro-batch takes: `palate.model.memory.Memory`, or `RankMemory` of several ranks."""
+
+    @property
+    def total(self) -> float:
+        """Bytes at the peak."""
+        ...
+
+
+P = TypeVar("P", bound=Peak)
 
 
 class Budget:
@@ -69,7 +83,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Generic[P]):
     """A budget, the rows of the largest micro-batch under it, and what that is predicted to take.
 
     `room` is what the run may take in all, None where it is not known.
@@ -77,7 +91,7 @@ class Decision:
 
     tokens: int
     largest: tuple[int, ...]
-    memory: Memory
+    memory: P
     room: int | None
 
     @property
@@ -93,10 +107,10 @@ def decide(
     steps: int,
     *,
     share: bool,
-    need: Callable[[Work], Memory],
+    need: Callable[[Work], P],
     room: int | None,
     enough: int = CHOICES[0],
-) -> Decision:
+) -> Decision[P]:
     """The largest budget whose largest micro-batch fits; a number in the recipe is a ceiling.
 
     `auto` begins at `enough` tokens, or more where that would tear apart what is shared. Where
@@ -146,6 +160,26 @@ def need_of(
     )
 
 
+def need_of_rank(
+    config: RunConfig, anatomy: Anatomy, plan: Plan, logits_budget: int
+) -> Callable[[Work], RankMemory]:
+    """The same for one of several ranks that divide the weights.
+
+    Unless the recipe forbids it, layers are taken to be computed again where that is needed:
+    a smaller micro-batch would gather all weights once more.
+    """
+    return functools.partial(
+        rank_memory,
+        anatomy,
+        adapter=config.adapter,
+        precision=plan.precision,
+        division=how_divided(plan.parallel, plan.ranks),
+        recompute=config.train.checkpointing != "never",
+        gpu=not plan.device.startswith("cpu"),
+        logits_budget=logits_budget,
+    )
+
+
 def enough_on(device: str) -> int:
     """Tokens beyond which a larger micro-batch makes no step faster on this device."""
     return ENOUGH_ON_CPU if device == "cpu" else CHOICES[0]
@@ -158,7 +192,7 @@ def largest_microbatch(
     budget: int,
     *,
     share: bool,
-    need: Callable[[Work], Memory],
+    need: Callable[[Work], Peak],
 ) -> tuple[list[int], Work]:
     """Rows and work of the micro-batch of the run that needs the most memory.
 

@@ -15,7 +15,7 @@ import torch
 from palate.config import ConfigError, RunConfig, TrainConfig
 from palate.machine import free_memory
 from palate.model.blocks import Blocks
-from palate.model.cost import anatomy_of, work_of
+from palate.model.cost import Work, anatomy_of, work_of
 from palate.model.fused import fuse, suits
 from palate.model.head import logits_budget
 from palate.model.kernels import KERNELS, Choice, check, choose, heads_of, kernel_named
@@ -23,9 +23,11 @@ from palate.model.memory import TRAINED_BYTES, activations
 from palate.model.policy import Policy
 from palate.model.probe import probe_forest
 from palate.model.rounded import round_at_use
+from palate.model.sharding import rank_memory
 from palate.progress import Quiet, Reporter
 from palate.tokens.tree import Forest
 from palate.train.folder import Plan
+from palate.train.parallel import how_divided
 
 # Share of the memory left over that a micro-batch's activations may be predicted to take.
 _MARGIN = 0.8
@@ -89,7 +91,7 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
     if train.checkpointing == "never" and not plan.compiled:
         return
     try:
-        needs = _needs(policy, config)
+        needs = _needs(policy, plan, config)
         policy.blocks = Blocks(policy.model, needs, offload=train.offload_activations)
     except ValueError as error:
         if train.checkpointing == "always" or train.compile == "on":
@@ -111,7 +113,7 @@ def _trial(policy: Policy) -> None:
             torch.autograd.grad(total, trained, allow_unused=True)
 
 
-def _needs(policy: Policy, config: RunConfig) -> Callable[[Forest], bool]:
+def _needs(policy: Policy, plan: Plan, config: RunConfig) -> Callable[[Forest], bool]:
     """Whether a forest's layers must be recomputed, by what the recipe says and what is free."""
     wanted = config.train.checkpointing
     if wanted != "auto":
@@ -119,7 +121,13 @@ def _needs(policy: Policy, config: RunConfig) -> Callable[[Forest], bool]:
     anatomy = anatomy_of(policy.model.config, trust_remote_code=config.model.trust_remote_code)
     lora, fused = config.adapter.kind == "lora", policy.fused > 0
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
-    room = _MARGIN * free_bytes(policy.device) - TRAINED_BYTES * trained - 3 * policy.logits_budget
+    free, taken = free_bytes(policy.device), float(TRAINED_BYTES * trained)
+    if plan.divided:  # the weights, whole until training begins, are divided then
+        shared = how_divided(plan.parallel, plan.ranks)
+        rank = rank_memory(anatomy, Work(), config.adapter, policy.precision, shared)
+        free += sum(p.numel() * p.element_size() for p in policy.parameters()) - rank.weights
+        taken = rank.gradients + rank.moments + rank.comes_and_goes
+    room = _MARGIN * free - taken - 3 * policy.logits_budget
     kept = functools.partial(
         activations, anatomy, precision=policy.precision, lora=lora, fused=fused
     )

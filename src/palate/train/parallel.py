@@ -32,6 +32,7 @@ from torch.distributed.rendezvous import rendezvous
 from palate.config import ConfigError
 from palate.model.adapters import trainable
 from palate.model.policy import Policy
+from palate.model.sharding import Division, Kind, division
 from palate.train.heartbeat import WITHOUT_A_WORD, Heartbeat, waited_too_long
 
 T = TypeVar("T")
@@ -321,6 +322,13 @@ def _checked(parallel: str, world: int) -> Parallel:
 def _ranks_here() -> int:
     """The ranks on this machine, as torchrun counts them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+def how_divided(parallel: Parallel, world: int) -> Division:
+    """The division of a run's weights over its ranks; for runs that divide them."""
+    assert parallel in {"fsdp", "hybrid"}, "other runs divide nothing"
+    kind: Kind = "hybrid" if parallel == "hybrid" else "fsdp"
+    return division(kind, world, _ranks_here() if kind == "hybrid" else world)
 
 
 def end_for_sure(code: int) -> None:

@@ -8,10 +8,11 @@ those of a run without the trial.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,13 +21,22 @@ from palate.config import RunConfig
 from palate.losses.method import Method
 from palate.machine import ran_out_of_memory
 from palate.model.adapters import trainable
-from palate.model.cost import anatomy_of
+from palate.model.cost import Anatomy, Work, anatomy_of
 from palate.model.load import load_config_only
 from palate.model.policy import Policy
 from palate.progress import Reporter
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
-from palate.train.budget import Budget, Decision, decide, enough_on, need_of, room_on
+from palate.train.budget import (
+    Budget,
+    Decision,
+    P,
+    decide,
+    enough_on,
+    need_of,
+    need_of_rank,
+    room_on,
+)
 from palate.train.folder import Plan, write_plan
 from palate.train.parallel import ALONE, Ranks
 from palate.train.reference import LiveReference, reference_mode
@@ -54,7 +64,8 @@ def settle(
     """
     plan = learner.plan
     if plan.tokens_per_microbatch is None:
-        tokens = ranks.on_main(lambda: _tried(config, learner, chosen, examples, say))
+        settled = _by_arithmetic if ranks.divided else _tried
+        tokens = ranks.on_main(lambda: settled(config, learner, chosen, examples, say))
         plan = replace(plan, tokens_per_microbatch=tokens)
         if ranks.is_main:
             write_plan(folder, plan)
@@ -74,29 +85,14 @@ def _tried(
     say: Reporter,
 ) -> int:
     """A budget whose largest micro-batch was predicted to fit, and did."""
-    train, method = config.train, chosen[0]
-    sampler = Sampler.over(examples, train.batch_size, config.seed, train.order)
-    steps = sampler.total_steps(train.epochs, train.max_steps)
-    share = learner.plan.layout == "tree"
-    trust = config.model.trust_remote_code
-    sizes = load_config_only(config.model.path, trust_remote_code=trust)
-    anatomy = anatomy_of(sizes, trust_remote_code=trust)
     fused = learner.policy.fused > 0
-    need = need_of(config, anatomy, learner.plan.precision, method, fused=fused)
+    precision = learner.plan.precision
+    need = need_of(config, _anatomy(config), precision, chosen[0], fused=fused)
     room = room_on(learner.policy.device)
-    wanted = train.tokens_per_microbatch
+    wanted = config.train.tokens_per_microbatch
     while True:
-        found = decide(
-            wanted,
-            examples,
-            sampler,
-            steps,
-            share=share,
-            need=need,
-            room=room,
-            enough=enough_on(learner.plan.device),
-        )
-        _tell(found, train.tokens_per_microbatch, say)
+        found = _decided(config, learner, examples, wanted, need, room)
+        _tell(found, config.train.tokens_per_microbatch, say)
         failed = attempt(config, learner, chosen, examples, found.largest)
         if failed is None:
             return found.tokens
@@ -104,7 +100,58 @@ def _tried(
         say.note(f"out of memory on the largest micro-batch: trying {wanted} tokens instead")
 
 
-def _tell(found: Decision, wanted: int | str, say: Reporter) -> None:
+def _by_arithmetic(
+    config: RunConfig,
+    learner: Learner,
+    chosen: tuple[Method, Any],
+    examples: Sequence[Rendered],
+    say: Reporter,
+) -> int:
+    """A budget that was predicted to fit where weights are divided; it is not tried.
+
+    The weights are still whole now, and a trial on one rank, with the gradients and moments of
+    all, would fail where the run fits. Ranks of one machine share its memory if they run on CPUs.
+    """
+    policy = learner.policy
+    need = need_of_rank(config, _anatomy(config), learner.plan, policy.logits_budget)
+    room = room_on(policy.device)
+    if room is not None and policy.device.type == "cpu":
+        room //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    wanted = config.train.tokens_per_microbatch
+    found = _decided(config, learner, examples, wanted, need, room)
+    _tell(found, wanted, say)
+    return found.tokens
+
+
+def _decided(
+    config: RunConfig,
+    learner: Learner,
+    examples: Sequence[Rendered],
+    wanted: int | Literal["auto"],
+    need: Callable[[Work], P],
+    room: int | None,
+) -> Decision[P]:
+    train = config.train
+    sampler = Sampler.over(examples, train.batch_size, config.seed, train.order)
+    return decide(
+        wanted,
+        examples,
+        sampler,
+        sampler.total_steps(train.epochs, train.max_steps),
+        share=learner.plan.layout == "tree",
+        need=need,
+        room=room,
+        enough=enough_on(learner.plan.device),
+    )
+
+
+def _anatomy(config: RunConfig) -> Anatomy:
+    trust = config.model.trust_remote_code
+    sizes = load_config_only(config.model.path, trust_remote_code=trust)
+    return anatomy_of(sizes, trust_remote_code=trust)
+
+
+def _tell(found: Decision[Any], wanted: int | str, say: Reporter) -> None:
     if found.room is None:
         return
     need = f"about {found.memory.total / _GIB:.1f} GiB of {found.room / _GIB:.1f}"
