@@ -28,8 +28,8 @@ from benchmarks.faults.tiny_run import assert_same_run
 
 FAULT = "the disk is full, or read-only, from the n-th write on"
 HOLDS = (
-    "one clear line and exit code 2; every checkpoint that was there is whole, at most one save "
-    "interval is lost; with room again, the run ends as it would have, bit for bit"
+    "one clear line and exit code 2; every checkpoint that was there is whole, and lost is "
+    "what a kill costs; with room again, the run ends as it would have, bit for bit"
 )
 BELOW = ("runs", "cache")
 HOW: dict[str, dict[str, Any]] = {
