@@ -3,8 +3,7 @@
    Loaded before every other library (LD_PRELOAD), so that it stands between the C library and
    whoever writes: Python, and the native code of safetensors, tokenizers and Arrow as well. It
    does nothing until `fault_arm` is called, in the process that calls it. What writes without
-   the C library's functions, or through a FILE of it after opening, is not seen; that a run has
-   none of it is checked with strace where there is one (tests/reliability/test_shim.py). */
+   the C library's functions, or through a FILE of it after opening, is not seen. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
