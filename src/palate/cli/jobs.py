@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
 import os
 import signal
@@ -152,23 +154,21 @@ class _Crew:
             bar.advance(0, words)
 
 
-def _dies_with_us() -> Callable[[], None] | None:
+def _dies_with_us() -> Callable[[], None]:
     """For the child: SIGTERM, which saves, when this process dies; on Linux only.
 
     Elsewhere a run whose sweep was killed goes on to its end, and the next sweep waits for it.
     """
+    return functools.partial(end_with, os.getpid(), signal.SIGTERM)
+
+
+def end_with(parent: int, number: int) -> None:
+    """Let this process get a signal when its parent dies; does nothing where that cannot be."""
     if not sys.platform.startswith("linux"):
-        return None
-    import ctypes
-
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # too late to be told
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return ask
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent:  # too late to be told
+        os.kill(os.getpid(), number)
 
 
 def _free(folder: Path) -> bool:

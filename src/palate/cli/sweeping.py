@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,10 @@ def check_methods(sweep: Sweep) -> None:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+    from palate.cli.jobs import end_with
+
+    ends = (os.getpid(), signal.SIGTERM)
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with, ends) as process:
         problem = process.submit(_problem, [(c.name, c.config) for c in sweep.cells]).result()
     if problem is not None:
         raise ConfigError(problem)
