@@ -68,7 +68,10 @@ def test_json_and_the_list_of_refused_rows(palate: Palate, home: Path) -> None:
         (["none.jsonl"], "error: there is no file none.jsonl"),
         (["log.jsonl", "--format", "opnai"], "error: unknown format 'opnai'"),
         (["log.jsonl", "--db", "no/where.db"], "error: the folder no of the store is not there"),
-        (["log.jsonl", "--db", "log.jsonl"], "error: cannot open the store log.jsonl: file is not"),
+        (
+            ["log.jsonl", "--db", "log.jsonl"],
+            "error: the store log.jsonl failed: file is not a database",
+        ),
         (["log.jsonl", "--rejects", "no/list"], "error: No such file or directory (no/list)"),
     ],
 )

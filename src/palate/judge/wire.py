@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -139,7 +139,9 @@ class Wire:
             raise Again(f"a reply that cannot be read: {error}") from error
         if status != 200:
             self._refuse(status, headers, raw)
-        return read_reply(raw)
+        # A reply is quoted, cached and kept with the verdict: a server may repeat the key in it.
+        reply = read_reply(raw.replace(self._key.encode(), b"***") if self._key else raw)
+        return replace(reply, text=hidden(reply.text, self._key))
 
     def _exchange(
         self, body: Mapping[str, Any], seconds: float
