@@ -194,16 +194,16 @@ def test_a_full_disk_ends_the_loop_at_the_next_step(
     assert names(tmp_path / "checkpoints") == ["step-1"]
 
 
-def test_an_error_of_training_lets_the_last_save_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Step 3 fails while step 2's checkpoint is being written: it is there in the end."""
+def fails_in_step_3(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., None]
+) -> list[str]:
+    """Step 3 fails while `write` is at step 2's checkpoint; returns what the loop noted."""
     gate = threading.Event()
     notes: list[str] = []
 
     def slow(*args: Any, **kwargs: Any) -> None:
         assert gate.wait(60)
-        commit_folder(*args, **kwargs)
+        write(*args, **kwargs)
 
     def on_step(at: int, total: int, means: dict[str, float]) -> None:
         if at == 3:
@@ -211,32 +211,25 @@ def test_an_error_of_training_lets_the_last_save_end(
             raise FloatingPointError("the loss is nan")
 
     monkeypatch.setattr(checkpoint, "commit_folder", slow)
-    task = make_task(tmp_path, save_every=2, log_every=1, eval_every=0)
-    watch = Watcher(on_step=on_step, on_note=notes.append)
+    task = make_task(folder, save_every=2, log_every=1, eval_every=0)
     with pytest.raises(FloatingPointError):
-        run_loop(task, resume=False, watch=watch)
+        run_loop(task, resume=False, watch=Watcher(on_step=on_step, on_note=notes.append))
+    return notes
+
+
+def test_an_error_of_training_lets_the_last_save_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fails_in_step_3(tmp_path, monkeypatch, commit_folder) == []
     assert names(tmp_path / "checkpoints") == ["step-2"]
-    assert notes == []
 
 
 def test_after_an_error_of_training_that_of_the_disk_is_said_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = threading.Event()
-    notes: list[str] = []
-
-    def slow(*args: Any, **kwargs: Any) -> None:
-        assert gate.wait(60)
+    def full(*_: Any, **__: Any) -> None:
         raise FULL
 
-    def on_step(at: int, total: int, means: dict[str, float]) -> None:
-        if at == 3:
-            threading.Timer(0.1, gate.set).start()
-            raise FloatingPointError("the loss is nan")
-
-    monkeypatch.setattr(checkpoint, "commit_folder", slow)
-    task = make_task(tmp_path, save_every=2, log_every=1, eval_every=0)
-    with pytest.raises(FloatingPointError):
-        run_loop(task, resume=False, watch=Watcher(on_step=on_step, on_note=notes.append))
+    notes = fails_in_step_3(tmp_path, monkeypatch, full)
     assert len(notes) == 1
     assert "No space left" in notes[0]

@@ -170,20 +170,7 @@ def rank_memory(
     if recompute:
         inputs = 4 * anatomy.layers * work.computed * anatomy.width
         kept = int(inputs + kept / anatomy.layers)
-    largest = max(
-        (m.inputs * m.outputs for m in anatomy.matrices), default=anatomy.width * anatomy.inner
-    )
-    # Where head and embedding are one matrix, the end of the backward pass holds the gradient of
-    # each and their sum.
-    fresh = root.gradient * (3 if anatomy.tied else 1)
-    gathered = root.held + 2 * layer.held
-    unreduced = max(layer.held, root.gradient + 2 * layer.gradient, fresh - (gathered - root.held))
-    rounded = 2 * (trained if lora else largest + anatomy.head)
-    if shard == 1:
-        gathered, unreduced = 0, fresh
-        if division.copies > 1:
-            unreduced = max(fresh, _BUCKET, 0 if lora else 4 * anatomy.head)
-        rounded = 2 * (trained if lora else anatomy.body + anatomy.head)
+    gathered, unreduced, rounded = _on_their_way(anatomy, root, layer, division, lora=lora)
     logits = min(4 * work.scored * anatomy.vocabulary, logits_budget)
     return RankMemory(
         program=GPU_PROGRAM if gpu else PROGRAM,
@@ -198,3 +185,24 @@ def rank_memory(
         logits=LOGITS_COPIES * logits,
         loading=4 * anatomy.parameters,
     )
+
+
+def _on_their_way(
+    anatomy: Anatomy, root: Unit, layer: Unit, division: Division, *, lora: bool
+) -> tuple[float, float, float]:
+    """`gathered`, `unreduced` and, in bf16, `rounded` of `RankMemory`."""
+    trained = root.trained + anatomy.layers * layer.trained
+    # Where head and embedding are one matrix, the end of the backward pass holds the gradient of
+    # each and their sum.
+    fresh = root.gradient * (3 if anatomy.tied else 1)
+    if division.shard == 1:
+        unreduced = fresh
+        if division.copies > 1:
+            unreduced = max(fresh, _BUCKET, 0 if lora else 4 * anatomy.head)
+        return 0, unreduced, 2 * (trained if lora else anatomy.body + anatomy.head)
+    largest = max(
+        (m.inputs * m.outputs for m in anatomy.matrices), default=anatomy.width * anatomy.inner
+    )
+    gathered = root.held + 2 * layer.held
+    unreduced = max(layer.held, root.gradient + 2 * layer.gradient, fresh - (gathered - root.held))
+    return gathered, unreduced, 2 * (trained if lora else largest + anatomy.head)
