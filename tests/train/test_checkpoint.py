@@ -39,8 +39,22 @@ def saved(root: Path, steps: int = 3, keep: int = 2) -> Setup:
     weights, optimizer = setup()
     for number in range(1, steps + 1):
         step(weights, optimizer, number)
-        checkpoint.save(root, number, weights, optimizer, {"ema": torch.ones(2) * number}, keep)
+        save(root, number, weights, optimizer, {"ema": torch.ones(2) * number}, keep)
     return weights, optimizer
+
+
+def save(
+    root: Path,
+    number: int,
+    weights: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Tensor],
+    keep: int,
+    waiting: dict[str, Any] | None = None,
+) -> None:
+    """A checkpoint of a process alone, at once."""
+    staged = checkpoint.stage(number, weights, optimizer, state, waiting)
+    checkpoint.write(root, staged, keep)
 
 
 def names(root: Path) -> list[str]:
@@ -71,7 +85,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_metrics_that_wait_come_back(tmp_path: Path) -> None:
     weights, optimizer = setup()
-    checkpoint.save(tmp_path, 1, weights, optimizer, {}, 1, {"sums": {"loss": 1 / 3}})
+    save(tmp_path, 1, weights, optimizer, {}, 1, {"sums": {"loss": 1 / 3}})
     found = checkpoint.load_latest(tmp_path, weights, optimizer)
     assert found is not None
     assert found.waiting == {"sums": {"loss": 1 / 3}}
@@ -143,7 +157,7 @@ def test_a_damaged_one_does_not_count_among_those_kept(tmp_path: Path) -> None:
     found = checkpoint.load_latest(tmp_path, weights, optimizer)
     assert found is not None
     assert found.step == 4
-    checkpoint.save(tmp_path, 5, weights, optimizer, {}, 1)
+    save(tmp_path, 5, weights, optimizer, {}, 1)
     assert names(tmp_path) == ["step-5", "step-5.damaged"]
 
 
@@ -167,7 +181,7 @@ def test_leftovers_of_a_crash_are_no_checkpoints(tmp_path: Path) -> None:
     assert found is not None
     assert found.step == 2
     weights, optimizer = setup()
-    checkpoint.save(tmp_path, 3, weights, optimizer, {}, 2)
+    save(tmp_path, 3, weights, optimizer, {}, 2)
     assert names(tmp_path) == ["step-2", "step-3", "step-4.damaged", "step-x"]
 
 
@@ -204,7 +218,7 @@ def test_a_full_disk_leaves_the_last_good_one(
     monkeypatch.setattr(write, full)
     failed = None
     try:
-        checkpoint.save(root, 3, weights, optimizer, {}, 2)
+        save(root, 3, weights, optimizer, {}, 2)
     except OSError as error:
         failed = error.errno
     monkeypatch.undo()
@@ -255,7 +269,7 @@ def test_a_crash_while_an_old_one_is_removed_leaves_no_half_of_it(
 
         monkeypatch.setattr("os.unlink", dying)
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(root, 3, weights, optimizer, {}, 2)
+            save(root, 3, weights, optimizer, {}, 2)
         monkeypatch.undo()
         for folder in checkpoint.list_checkpoints(root):
             verify_folder(folder)

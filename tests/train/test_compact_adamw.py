@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.train.tasks import make_task, train, weights_of
+from tests.train.test_checkpoint import save
 from torch import Tensor
 
 import palate.train.compact_adamw as compact
@@ -117,7 +118,7 @@ def test_it_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype, in_8_bits: b
     first, second = (compact_of(w, in_8_bits=in_8_bits) for w in (some, other))
     for number in range(3):
         step(some, first, number)
-    checkpoint.save(tmp_path, 3, some, first, {}, 1)
+    save(tmp_path, 3, some, first, {}, 1)
     assert checkpoint.load_latest(tmp_path, other, second) is not None
     for number in (3, 4):
         step(some, first, number)

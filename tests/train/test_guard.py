@@ -78,7 +78,9 @@ def test_fused_moments_come_back_from_a_checkpoint(tmp_path: object) -> None:
     """Its step counts are tensors beside the weights; the next step has the same bits."""
     from pathlib import Path
 
-    from palate.train.checkpoint import load_latest, save
+    from tests.train.test_checkpoint import save
+
+    from palate.train.checkpoint import load_latest
 
     guard, at = guarded(fused=True)
     at.grad = torch.tensor([1.0, 2.0, 3.0])

@@ -75,23 +75,6 @@ class Resumed:
     parallel: str = "none"
 
 
-def save(
-    root: Path,
-    step: int,
-    weights: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    state: State,
-    keep: int,
-    waiting: Mapping[str, Any] | None = None,
-) -> Path:
-    """Commit `root/step-N` of a process alone, then remove all but the newest `keep`.
-
-    `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval, and
-    the best measurement so far, `best.step`, whose checkpoint is never removed.
-    """
-    return write(root, stage(step, weights, optimizer, state, waiting), keep)
-
-
 def stage(
     step: int,
     weights: Mapping[str, Tensor],
@@ -100,7 +83,11 @@ def stage(
     waiting: Mapping[str, Any] | None = None,
     ranks: Ranks = ALONE,
 ) -> Staged:
-    """The tensors of a checkpoint as they are, not copied; of a rank but the first, its shards."""
+    """The tensors of a checkpoint as they are, not copied; of a rank but the first, its shards.
+
+    `waiting` is JSON that comes back with the checkpoint: metrics of an unfinished interval, and
+    the best measurement so far, `best.step`, whose checkpoint is never removed.
+    """
     tensors = {"weights": weights, "optimizer": _moments(weights, optimizer), "method": state}
     divided = {
         f"{file}/{name}": value.detach()

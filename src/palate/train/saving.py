@@ -47,7 +47,7 @@ class Saver:
     ) -> None:
         """Begin the checkpoint of a step; what is given may change as soon as this returns.
 
-        `waiting` is as for `palate.train.checkpoint.save`. Raises what the one before met.
+        `waiting` is as for `palate.train.checkpoint.stage`. Raises what the one before met.
         """
         self.settle()
         staged = stage(step, weights, optimizer, state, waiting, self.ranks)
