@@ -37,9 +37,7 @@ def run(folder: Path, number: int, count: int, before: str = "") -> tuple[int, s
     """A trial's exit code, and what it printed."""
     code = TRIAL.format(number=number, folder=str(folder), count=count, bound=ROUGH, before=before)
     words = [sys.executable, "-c", code]
-    done = subprocess.run(  # noqa: S603
-        words, capture_output=True, text=True, check=False, cwd=ROOT, timeout=900
-    )
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, timeout=900)
     return done.returncode, done.stdout + done.stderr
 
 
