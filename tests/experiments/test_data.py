@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palate.experiments.data import Words, draw_pairs, examples
+from palate.experiments.data import Words, draw_pairs, draw_thumbs, examples
 from palate.experiments.world import make_world
 
 WORLD = make_world(2, symbols=3, length=3, prompts=4)
@@ -13,7 +13,7 @@ UNIFORM = torch.zeros(4, 27, dtype=torch.float64).log_softmax(1)
 
 
 def test_pairs_are_unequal_and_won_as_the_rewards_say() -> None:
-    pairs = draw_pairs(WORLD, UNIFORM, 40_000, 7)
+    pairs = draw_pairs(UNIFORM, WORLD.rewards, 40_000, 7)
     assert not bool((pairs.chosen == pairs.rejected).any())
     gap = WORLD.rewards[pairs.prompt, pairs.chosen] - WORLD.rewards[pairs.prompt, pairs.rejected]
     for low in (0.2, 1.0, 2.0):  # pairs whose gap is near `low`, whoever won
@@ -24,7 +24,7 @@ def test_pairs_are_unequal_and_won_as_the_rewards_say() -> None:
 
 def test_each_answer_comes_as_often_as_the_policy_says_it() -> None:
     """Of a uniform policy each answer is as often in a pair, chosen or rejected, as any other."""
-    pairs = draw_pairs(WORLD, UNIFORM, 40_000, 8)
+    pairs = draw_pairs(UNIFORM, WORLD.rewards, 40_000, 8)
     both = torch.cat([pairs.chosen, pairs.rejected])
     assert torch.allclose(
         torch.bincount(both, minlength=27) / len(both), torch.tensor(1 / 27), atol=3e-3
@@ -32,7 +32,9 @@ def test_each_answer_comes_as_often_as_the_policy_says_it() -> None:
 
 
 def test_flips_turn_over_the_share_that_is_asked_for() -> None:
-    plain, flipped = (draw_pairs(WORLD, UNIFORM, 20_000, 9, flips) for flips in (0.0, 0.2))
+    plain, flipped = (
+        draw_pairs(UNIFORM, WORLD.rewards, 20_000, 9, flips=flips) for flips in (0.0, 0.2)
+    )
     assert torch.equal(plain.prompt, flipped.prompt)
     turned = plain.chosen != flipped.chosen
     assert torch.equal(plain.chosen[turned], flipped.rejected[turned])
@@ -40,7 +42,7 @@ def test_flips_turn_over_the_share_that_is_asked_for() -> None:
 
 
 def test_how_each_shape_reads_a_pair() -> None:
-    pairs, words = draw_pairs(WORLD, UNIFORM, 3, 1), Words(WORLD)
+    pairs, words = draw_pairs(UNIFORM, WORLD.rewards, 3, 1), Words(WORLD)
     prompt, chosen, rejected = (
         int(part[0]) for part in (pairs.prompt, pairs.chosen, pairs.rejected)
     )
@@ -57,3 +59,43 @@ def test_how_each_shape_reads_a_pair() -> None:
         (ids[0], True),
         (ids[1], False),
     ]
+
+
+def test_rivals_say_who_may_stand_beside_the_first() -> None:
+    """Answers that begin with the same two symbols of three: numbers with the same third."""
+    every = torch.arange(27)
+    pairs = draw_pairs(
+        UNIFORM,
+        WORLD.rewards,
+        9000,
+        4,
+        rivals=lambda first: every[None] // 3 == first[:, None] // 3,
+    )
+    assert torch.equal(pairs.chosen // 3, pairs.rejected // 3)
+    assert not bool((pairs.chosen == pairs.rejected).any())
+    assert len(torch.unique(pairs.chosen)) == 27
+
+
+def test_thumbs_are_one_of_each_pair_as_many_up_as_asked() -> None:
+    pairs = draw_pairs(UNIFORM, WORLD.rewards, 1000, 4)
+    thumbs = draw_thumbs(pairs, 0.02, 7)
+    assert len(thumbs) == 1000
+    assert int(thumbs.up.sum()) == 20
+    assert torch.equal(thumbs.answer, torch.where(thumbs.up, pairs.chosen, pairs.rejected))
+    rows = examples(Words(WORLD), thumbs, "labelled")
+    assert [row.desirable for row in rows] == thumbs.up.tolist()
+
+
+def test_a_branch_knows_its_place_with_and_without_an_end() -> None:
+    """Shorter answers end with a symbol of its own, those of full length do not."""
+    ends = make_world(2, symbols=3, length=3, prompts=4, ends=True)
+    for world, tokens in ((WORLD, {3}), (ends, {1, 2, 3})):
+        words = Words(world)
+        for prompt in (0, 3):
+            for answer in range(len(world.answers)):
+                branch = words.branch(prompt, answer)
+                assert words.place(branch) == (prompt, answer)
+                assert sum(branch.mask) in tokens
+    short = Words(ends).branch(0, 2)
+    assert list(short.ids) == [*ends.prompts[0].tolist(), 1, 3]
+    assert list(Words(ends).branch(0, 39).ids)[2:] == [2, 2, 2]

@@ -1,20 +1,17 @@
-"""The frontier experiment in a small world: its shape, and that a stopped one goes on."""
+"""The frontier experiment in a small world: its shape."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
 
 import pytest
+import torch
 
-from palate.experiments import frontier
-from palate.experiments.frontier import REDUCED, Ground, Setting, run_all, settings
-
-
-@pytest.fixture(scope="module")
-def ground() -> Ground:
-    return Ground.of(REDUCED)
-
+from palate.experiments.figures import Mean
+from palate.experiments.frontier import Setting, concluded, curve, nearest, settings, stands
+from palate.experiments.ground import Ground
+from palate.experiments.runs import Point
+from palate.experiments.world import Frontier
 
 CHOSEN = [
     *(Setting("dpo", {"beta": beta}) for beta in (2, 0.5, 0.1)),
@@ -25,72 +22,84 @@ CHOSEN = [
 
 
 @pytest.fixture(scope="module")
-def rows(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    path = tmp_path_factory.mktemp("frontier") / "runs.jsonl"
-    return {row["setting"]: row for row in run_all(ground, path, CHOSEN, [0])}
+def found(ground: Ground) -> dict[str, Point]:
+    return {setting.key: stands(ground, setting, 0) for setting in CHOSEN}
 
 
-def test_nothing_is_above_the_frontier(rows: dict[str, dict[str, Any]]) -> None:
-    assert len(rows) == len(CHOSEN)
-    assert all(row["above"] <= 1e-9 for row in rows.values())
-    assert all(0.5 < row["share"] <= 1 for row in rows.values()), rows
+def test_nothing_is_above_the_frontier(found: dict[str, Point]) -> None:
+    assert len(found) == len(CHOSEN)
+    assert all(point["above"] <= 1e-9 for point in found.values())
+    assert all(0.5 < point["share"] <= 1 for point in found.values()), found
 
 
-def test_a_weaker_pull_goes_farther(rows: dict[str, dict[str, Any]]) -> None:
+def test_a_weaker_pull_goes_farther(found: dict[str, Point]) -> None:
     """KL grows in 1/β and in n."""
-    far = [rows[f"dpo beta={beta:g}"]["kl"] for beta in (2, 0.5, 0.1)]
+    far = [found[f"dpo beta={beta:g}"]["kl"] for beta in (2, 0.5, 0.1)]
     assert far == sorted(far)
     assert far[0] < 0.5 * far[2]
-    assert rows["best-of-n n=2 true reward"]["kl"] < rows["best-of-n n=16 true reward"]["kl"]
+    assert found["best-of-n n=2 true reward"]["kl"] < found["best-of-n n=16 true reward"]["kl"]
 
 
-def test_the_best_of_many_by_the_truth_is_next_to_the_frontier(
-    rows: dict[str, dict[str, Any]],
-) -> None:
+def test_the_best_of_many_by_the_truth_is_next_to_the_frontier(found: dict[str, Point]) -> None:
     """KL of best-of-n is at most log n − (n − 1)/n (Beirami et al. 2024)."""
-    by_truth, learned = (rows[f"best-of-n n=16 {who} reward"] for who in ("true", "learned"))
+    by_truth, learned = (found[f"best-of-n n=16 {who} reward"] for who in ("true", "learned"))
     assert by_truth["share"] > 0.95
     assert by_truth["kl"] <= 1.835088  # log 16 − 15/16
     assert learned["reward"] < by_truth["reward"]
 
 
-def test_dpo_makes_nine_tenths_of_the_oracles_gain(rows: dict[str, dict[str, Any]]) -> None:
-    assert max(rows[f"dpo beta={beta:g}"]["share"] for beta in (2, 0.5, 0.1)) >= 0.9
+def test_dpo_makes_nine_tenths_of_the_oracles_gain(found: dict[str, Point]) -> None:
+    assert max(found[f"dpo beta={beta:g}"]["share"] for beta in (2, 0.5, 0.1)) >= 0.9
 
 
-def test_a_stopped_one_goes_on_where_it_was(
-    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_sampled_is_counted(found: dict[str, Point]) -> None:
+    assert found["rloo beta=0.5 true reward"]["samples"] == 40 * 64
+    assert found["dpo beta=2"]["samples"] == 0
+
+
+def test_the_reward_model_is_trained_once_a_seed(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, two = tmp_path / "runs.jsonl", CHOSEN[3:5]
-    done: list[str] = []
-    real = frontier.perform
+    asked: list[int] = []
 
-    def until(most: int) -> Any:
-        def perform(on: Ground, setting: Setting, seed: int, scores: Any) -> dict[str, Any]:
-            if len(done) == most:
-                raise KeyboardInterrupt
-            done.append(f"{setting.key} {seed}")
-            return real(on, setting, seed, scores)
+    def made(self: Ground, pairs: object, seed: int) -> torch.Tensor:
+        asked.append(seed)
+        return torch.zeros(1)
 
-        return perform
-
-    monkeypatch.setattr(frontier, "perform", until(3))
-    with pytest.raises(KeyboardInterrupt):
-        run_all(ground, path, two, [0, 1])
-    with path.open("a") as file:
-        file.write('{"setting": "cut sh')
-    monkeypatch.setattr(frontier, "perform", until(99))
-    found = run_all(ground, path, two, [0, 1])
-    names = [f"best-of-n n={n} true reward {seed}" for seed in (0, 1) for n in (2, 16)]
-    assert done == names
-    assert [f"{row['setting']} {row['seed']}" for row in found] == names
-    with pytest.raises(ValueError, match=r"runs\.jsonl"):
-        run_all(ground, path, two[:1], [0])
+    monkeypatch.setattr(Ground, "reward_model", made)
+    for seed in (71, 71, 72, 72):
+        ground.learned(seed)
+    ground._learned.clear()
+    assert asked == [71, 72]
 
 
 def test_every_setting_has_a_name_of_its_own() -> None:
-    found = settings()
-    assert len({one.key for one in found}) == len(found)
+    every = settings()
+    assert len({one.key for one in every}) == len(every)
     assert {"sft", "dpo", "ipo", "kto", "orpo", "simpo", "robust-dpo", "spin", "sppo"} <= {
-        one.method for one in found
+        one.method for one in every
     }
+
+
+def mean(case: str, share: float, above: float) -> Mean:
+    line = case.split(" ", maxsplit=1)[0]
+    return Mean(case, line, 0, {"share": [share], "above": [-1.0, above], "kl": [1.0]}, 1.0)
+
+
+def test_each_method_where_it_comes_nearest() -> None:
+    some = [mean("dpo beta=1", 0.9, -0.2), mean("dpo beta=2", 0.8, 0.1), mean("ppo", 0.95, -0.3)]
+    assert [one.case for one in nearest(some)] == ["ppo", "dpo beta=1"]
+    assert concluded(some) == {
+        "most_above": 0.1,
+        "nearest": {"ppo": "ppo", "dpo": "dpo beta=1"},
+    }
+
+
+def test_the_curve_begins_at_the_reference_and_rises_ever_less() -> None:
+    reference = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]], dtype=torch.float64).log()
+    rewards = torch.tensor([[1.0, 0.5, 0.0, -0.5, -1.0]], dtype=torch.float64)
+    points = list(curve(Frontier(reference, rewards), 0.514619))
+    assert points[0] == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
+    assert points[-1] == (pytest.approx(0.514619, abs=1e-6), pytest.approx(0.542707, abs=1e-6))
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(points[1:])]
+    assert slopes == sorted(slopes, reverse=True)

@@ -27,7 +27,7 @@ def lab() -> Lab:
 
 @pytest.fixture(scope="module")
 def pairs(lab: Lab) -> Pairs:
-    return draw_pairs(WORLD, table(lab.start, WORLD), 4000, 3)
+    return draw_pairs(table(lab.start, WORLD), WORLD.rewards, 4000, 3)
 
 
 CASES: list[tuple[str, dict[str, Any]]] = [

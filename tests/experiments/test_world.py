@@ -10,6 +10,7 @@ from torch import Tensor
 
 from palate.experiments.world import (
     Frontier,
+    World,
     best_of,
     energy,
     make_world,
@@ -36,7 +37,29 @@ def test_every_answer_is_listed_once_and_rewards_are_standard() -> None:
 
 def test_the_energy_of_one_answer_by_hand() -> None:
     places, neighbours, own = potentials(3, 3, 2)
-    found = energy(torch.tensor([[2, 0]]), torch.tensor([[1, 0]]), places, neighbours, own)
+    world = World(3, torch.tensor([[2, 0]]), torch.tensor([[1, 0]]), torch.empty(0))
+    found = energy(world, places, neighbours, own)
+    by_hand = places[0, 1] + places[1, 0] + neighbours[1, 0] + own[2, 0, 1] + own[2, 1, 0]
+    assert float(found) == pytest.approx(float(by_hand), abs=1e-12)
+
+
+def test_answers_that_end() -> None:
+    """1 + 3 + 9 + 27 answers; what follows an end counts for nothing, no length is worth more."""
+    world = make_world(1, symbols=3, length=3, prompts=2, ends=True)
+    assert world.vocabulary == 4
+    assert world.words_A.bincount().tolist() == [1, 3, 9, 27]
+    assert world.tokens_A.bincount().tolist() == [0, 1, 3, 36]
+    assert world.answers[:5].tolist() == [[3, 3, 3], [0, 3, 3], [1, 3, 3], [2, 3, 3], [0, 0, 3]]
+    for words in (0, 1, 2, 3):
+        some = world.rewards[:, world.words_A == words]
+        assert torch.allclose(some.mean(1), torch.zeros(2, dtype=torch.float64), atol=1e-12)
+    places, neighbours, own = potentials(3, 3, 3)
+    found = energy(
+        World(3, torch.tensor([[2, 0]]), torch.tensor([[1, 0, 3]]), torch.empty(0), ends=True),
+        places,
+        neighbours,
+        own,
+    )
     by_hand = places[0, 1] + places[1, 0] + neighbours[1, 0] + own[2, 0, 1] + own[2, 1, 0]
     assert float(found) == pytest.approx(float(by_hand), abs=1e-12)
 

@@ -9,56 +9,72 @@ import typer
 
 from palate.cli.guard import Debug, Json, guarded
 
-experiments_app = typer.Typer(
-    no_args_is_help=True, help="Measure methods in worlds where the truth is known."
-)
+Name = Annotated[
+    str | None, typer.Argument(help="Which one, for instance frontier. Without it, a list.")
+]
 Out = Annotated[str, typer.Option("--out", "-o", help="The folder of runs, figures and plots.")]
 
 
-@experiments_app.command()
-def frontier(
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each setting.")] = 5,
-    methods: Annotated[
-        str | None, typer.Option(help="Only these, for instance dpo,ppo,best-of-n.")
+def experiments(
+    name: Name = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 5,
+    only: Annotated[
+        str | None, typer.Option(help="Only these lines of it, for instance dpo,ppo.")
     ] = None,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="A world of 27 answers: minutes instead of hours.")
+        bool, typer.Option("--reduced", help="A tiny world: minutes instead of hours.")
     ] = False,
     out: Out = "runs/experiments",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """How near each method comes to the exact reward-KL frontier; goes on where it was stopped."""
-    guarded(lambda: _frontier(seeds, methods, reduced, out, as_json=json), debug)
+    """Measure methods in a world where the truth is known; goes on where it was stopped."""
+    if name is None:
+        guarded(lambda: _list(as_json=json), debug)
+    else:
+        guarded(lambda: _perform(name, seeds, only, reduced, out, as_json=json), debug)
 
 
-def _frontier(seeds: int, methods: str | None, reduced: bool, out: str, *, as_json: bool) -> None:
-    from palate.experiments.figures import FIGURES, PLOT, table, write
-    from palate.experiments.frontier import FULL, REDUCED, Ground, run_all, settings
+def _list(*, as_json: bool) -> None:
+    from json import dumps
+
+    from palate.experiments.listed import LISTED
+    from palate.progress import reporter_for
+
+    if as_json:
+        typer.echo(dumps(LISTED))
+        return
+    say = reporter_for()
+    say.table("palate experiments NAME", ["name", "what it asks"], [*map(list, LISTED.items())])
+
+
+def _perform(
+    name: str, seeds: int, only: str | None, reduced: bool, out: str, *, as_json: bool
+) -> None:
+    from palate.experiments.listed import LISTED, find
+
+    what = find(name)
+    from palate.experiments.experiment import perform
     from palate.machine import threads, tune_allocator
     from palate.progress import reporter_for
 
-    chosen = settings()
-    if methods is not None:
-        wanted = [name.strip() for name in methods.split(",")]
-        known = list(dict.fromkeys(one.method for one in chosen))
-        if unknown := [name for name in wanted if name not in known]:
-            raise ValueError(
-                f"no such method here: {', '.join(unknown)}; there are {', '.join(known)}"
-            )
-        chosen = [one for one in chosen if one.method in wanted]
     tune_allocator()
     import torch
 
     torch.set_num_threads(threads())
     say = reporter_for()
-    name = "frontier-reduced" if reduced else "frontier"
-    folder = Path(out) / (name if methods is None else f"{name}-{'-'.join(wanted)}")
-    ground = Ground.of(REDUCED if reduced else FULL)
-    rows = run_all(ground, folder / "runs.jsonl", chosen, range(seeds), say.note)
-    found = write(folder, ground, rows)
+    lines = None if only is None else [word.strip() for word in only.split(",")]
+    parts = [name, *(["reduced"] if reduced else []), *(lines or [])]
+    outcome = perform(
+        what,
+        Path(out) / "-".join(parts),
+        range(seeds),
+        reduced=reduced,
+        lines=lines,
+        say=say.note,
+    )
     if as_json:
-        typer.echo((folder / FIGURES).read_text(encoding="utf-8"))
+        typer.echo(outcome.figures.read_text(encoding="utf-8"))
         return
-    say.table("The exact frontier", *table(found))
-    say.note(f"figures: {folder / FIGURES}; drawing: {folder / PLOT}")
+    say.table(LISTED[name], *outcome.table)
+    say.note(f"figures: {outcome.figures}; drawing: {outcome.drawing}")

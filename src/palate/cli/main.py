@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.constitution import constitution_app
 from palate.cli.data import data_app
-from palate.cli.experiments import experiments_app
+from palate.cli.experiments import experiments
 from palate.cli.guard import DEFAULT, Debug, Json, Overrides, Store, guarded
 from palate.cli.safety import guard_app
 from palate.cli.serving import capture, serve, ui
@@ -26,7 +26,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(constitution_app, name="constitution")
 app.add_typer(guard_app, name="guard")
-app.add_typer(experiments_app, name="experiments")
+app.command()(experiments)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from palate.experiments.world import World
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
+
+_ROWS = 4096  # of a table over all answers at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +26,73 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.prompt)
 
+    def of(self, rows: slice) -> Pairs:
+        """Some of them."""
+        return Pairs(self.prompt[rows], self.chosen[rows], self.rejected[rows])
 
-def draw_pairs(world: World, policy_PA: Tensor, count: int, seed: int, flips: float = 0.0) -> Pairs:
-    """`count` pairs of a policy's unequal answers (log-probs [P, A]).
 
-    The first wins with probability σ(r_first − r_second) (Bradley-Terry); then a share `flips`
-    of the labels is turned over.
+@dataclass(frozen=True, slots=True)
+class Thumbs:
+    """Numbers of a prompt and an answer, and whether its thumb is up: [N] each."""
+
+    prompt: Tensor
+    answer: Tensor
+    up: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+
+def draw_thumbs(pairs: Pairs, up: float, seed: int) -> Thumbs:
+    """Of each pair one answer: the chosen one, thumb up, of a share `up` of them."""
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(pairs), generator=draw)
+    ups = torch.zeros(len(pairs), dtype=torch.bool)
+    ups[order[: round(up * len(pairs))]] = True
+    return Thumbs(pairs.prompt, torch.where(ups, pairs.chosen, pairs.rejected), ups)
+
+
+def draw_pairs(
+    policy_PA: Tensor,
+    scores_PA: Tensor,
+    count: int,
+    seed: int,
+    *,
+    flips: float = 0.0,
+    rivals: Callable[[Tensor], Tensor] | None = None,
+) -> Pairs:
+    """`count` pairs of a policy's unequal answers (log-probs [P, A]), judged by scores.
+
+    The first wins with probability σ(s_first − s_second) (Bradley-Terry); then a share `flips`
+    of the labels is turned over. `rivals` says which answers may stand beside the first: of the
+    firsts' numbers [n] a table [n, A] of whether; without it, all others may.
     """
     draw = torch.Generator().manual_seed(seed)
-    prompt = torch.randint(len(world.prompts), (count,), generator=draw)
+    prompt = torch.randint(len(policy_PA), (count,), generator=draw)
     p = policy_PA.exp()
     first = torch.multinomial(p[prompt], 1, generator=draw)[:, 0]
-    second = _another(p[prompt], first, draw)
-    gap = world.rewards[prompt, first] - world.rewards[prompt, second]
+    second = _another(p, prompt, first, rivals, draw)
+    gap = scores_PA[prompt, first] - scores_PA[prompt, second]
     wins = torch.rand(count, generator=draw, dtype=torch.float64) < gap.sigmoid()
     wins ^= torch.rand(count, generator=draw) < flips
     return Pairs(prompt, torch.where(wins, first, second), torch.where(wins, second, first))
 
 
-def _another(p_NA: Tensor, first: Tensor, draw: torch.Generator) -> Tensor:
-    """An answer drawn from each row, given that it is not the first."""
-    without = p_NA.scatter(1, first[:, None], 0.0)
-    return torch.multinomial(without, 1, generator=draw)[:, 0]
+def _another(
+    p_PA: Tensor,
+    prompt: Tensor,
+    first: Tensor,
+    rivals: Callable[[Tensor], Tensor] | None,
+    draw: torch.Generator,
+) -> Tensor:
+    """An answer drawn for each row, given that it is not the first and may stand beside it."""
+    found = []
+    for asked, one in zip(prompt.split(_ROWS), first.split(_ROWS), strict=True):
+        without = p_PA[asked].scatter(1, one[:, None], 0.0)
+        if rivals is not None:
+            without = without * rivals(one)
+        found.append(torch.multinomial(without, 1, generator=draw)[:, 0])
+    return torch.cat(found)
 
 
 class Words:
@@ -53,7 +100,11 @@ class Words:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._prompts, self._answers = world.prompts.tolist(), world.answers.tolist()
+        self._prompts = [tuple(row) for row in world.prompts.tolist()]
+        said = zip(world.answers.tolist(), world.tokens_A.tolist(), strict=True)
+        self._answers = [tuple(row[:tokens]) for row, tokens in said]
+        self._prompt = {row: number for number, row in enumerate(self._prompts)}
+        self._answer = {row: number for number, row in enumerate(self._answers)}
         self._made: dict[tuple[int, int], Branch] = {}
 
     def branch(self, prompt: int, answer: int) -> Branch:
@@ -65,20 +116,29 @@ class Words:
             self._made[key] = Branch([*asked, *said], mask)
         return self._made[key]
 
+    def place(self, branch: Branch) -> tuple[int, int]:
+        """Whose branch it is: the numbers of its prompt and its answer."""
+        ids, asked = tuple(branch.ids), self.world.prompts.shape[1]
+        return self._prompt[ids[:asked]], self._answer[ids[asked:]]
+
     def example(self, prompt: int, answers: Sequence[int]) -> Rendered:
         """A prompt with some of its answers; equal prompts are one conversation."""
         branches = tuple(self.branch(prompt, answer) for answer in answers)
         return Rendered(str(prompt), len(self._prompts[prompt]), branches, str(prompt))
 
 
-def examples(words: Words, pairs: Pairs, shape: str) -> list[Rendered]:
-    """The pairs as a method of that shape reads them.
+def examples(words: Words, data: Pairs | Thumbs, shape: str) -> list[Rendered]:
+    """The data as a method of that shape reads it.
 
     `demonstration`: the chosen answers; `labelled`: each answer with its thumb.
     """
-    rows = zip(pairs.prompt.tolist(), pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)
     found: list[Rendered] = []
-    for prompt, chosen, rejected in rows:
+    if isinstance(data, Thumbs):
+        assert shape == "labelled", shape
+        for prompt, answer, up in _rows(data.prompt, data.answer, data.up):
+            found.append(replace(words.example(prompt, (answer,)), desirable=bool(up)))
+        return found
+    for prompt, chosen, rejected in _rows(data.prompt, data.chosen, data.rejected):
         if shape == "pair":
             found.append(words.example(prompt, (chosen, rejected)))
         elif shape == "demonstration":
@@ -88,3 +148,7 @@ def examples(words: Words, pairs: Pairs, shape: str) -> list[Rendered]:
             for answer, up in ((chosen, True), (rejected, False)):
                 found.append(replace(words.example(prompt, (answer,)), desirable=up))
     return found
+
+
+def _rows(*columns: Tensor) -> Iterator[tuple[int, ...]]:
+    return zip(*(column.tolist() for column in columns), strict=True)

@@ -1,173 +1,217 @@
-"""From the frontier's runs to figures: means over seeds with their spread, and the drawing."""
+"""From runs to figures: means over seeds with their spread, the drawing, and the table."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from palate.durable import write_json, write_text
-from palate.experiments.frontier import Ground
-from palate.experiments.world import Frontier
+Curve = Sequence[tuple[float, float]]
 
-FIGURES, PLOT = "figures.json", "frontier.svg"
-_POINTS = 60  # of the frontier's curve
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something that points have: its name there, what it is called, and how it is written."""
+
+    name: str
+    label: str
+    percent: bool = False
+    log: bool = False
+    digits: int = 2
+
+    def said(self, value: float) -> str:
+        """A value in words."""
+        if math.isnan(value):
+            return "-"
+        return f"{value:.{self.digits - 1}%}" if self.percent else f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A setting over its seeds: means, and standard deviations from seed to seed (0 of one seed).
+    """A point of a case over its seeds; `each` measure has a value of every seed.
 
-    `share` is of the oracle's gain at equal KL, `above` the most that a run was above the frontier.
+    `place` counts the points of a run.
     """
 
-    setting: str
+    case: str
     line: str
-    seeds: int
-    kl: float
-    kl_spread: float
-    reward: float
-    reward_spread: float
-    share: float
-    share_spread: float
-    above: float
-    samples: int
+    place: int
+    each: Mapping[str, Sequence[float]]
     seconds: float
+
+    @property
+    def seeds(self) -> int:
+        """How many runs it is the mean of."""
+        return len(next(iter(self.each.values())))
+
+    def value(self, name: str) -> float:
+        """The mean of a measure; NaN where the point has none."""
+        return statistics.fmean(self.each[name]) if name in self.each else math.nan
+
+    def spread(self, name: str) -> float:
+        """The standard deviation from seed to seed; 0 of one, NaN where a run has no value."""
+        values = self.each.get(name, ())
+        if not all(map(math.isfinite, values)):
+            return math.nan
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """With each measure as mean and spread."""
+        both = {name: [_plain(self.value(name)), _plain(self.spread(name))] for name in self.each}
+        about = {"case": self.case, "line": self.line, "seeds": self.seeds}
+        return {**about, "seconds": round(self.seconds, 2), **both}
+
+
+def _plain(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[Mean]:
-    """Each setting once, in the order of the runs."""
-    by_setting: dict[str, list[Mapping[str, Any]]] = {}
+    """Every point of every case, in the order of the runs; all seeds have the same points."""
+    by_case: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_setting.setdefault(row["setting"], []).append(row)
-    return [_mean(name, some) for name, some in by_setting.items()]
-
-
-def _mean(setting: str, rows: Sequence[Mapping[str, Any]]) -> Mean:
-    def of(name: str) -> tuple[float, float]:
-        values = [row[name] for row in rows]
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-    (kl, kl_spread), (reward, reward_spread), (share, share_spread) = map(
-        of, ("kl", "reward", "share")
-    )
-    return Mean(
-        setting=setting,
-        line=rows[0]["line"],
-        seeds=len(rows),
-        kl=kl,
-        kl_spread=kl_spread,
-        reward=reward,
-        reward_spread=reward_spread,
-        share=share,
-        share_spread=share_spread,
-        above=max(row["above"] for row in rows),
-        samples=rows[0]["samples"],
-        seconds=statistics.median(row["seconds"] for row in rows),
-    )
-
-
-def best_shares(found: Sequence[Mean]) -> dict[str, Mean]:
-    """Of each method and judge the setting that comes nearest to the frontier."""
-    best: dict[str, Mean] = {}
-    for one in found:
-        if one.line not in best or one.share > best[one.line].share:
-            best[one.line] = one
-    return best
-
-
-def curve(frontier: Frontier, most: float) -> list[tuple[float, float]]:
-    """(KL, reward) along the frontier from the reference to a KL of `most`."""
-    points = [frontier.at_slope(0.0)]
-    last = frontier.slope_at(most)
-    points += [frontier.at_slope(last * (n / _POINTS) ** 2) for n in range(1, _POINTS + 1)]
-    return [(point.kl, point.reward) for point in points]
-
-
-def write(folder: Path, ground: Ground, rows: Sequence[Mapping[str, Any]]) -> list[Mean]:
-    """figures.json and frontier.svg; returns the means."""
-    found = means(rows)
-    far = max(one.kl for one in found)
-    edge = curve(ground.frontier, min(1.05 * far, 0.98 * _farthest(ground.frontier)))
-    body = {
-        "scale": asdict(ground.scale),
-        "frontier": [{"kl": kl, "reward": reward} for kl, reward in edge],
-        "settings": [asdict(one) for one in found],
-        "best": {line: one.setting for line, one in best_shares(found).items()},
-        "most_above": max(one.above for one in found),
-    }
-    write_json(folder / FIGURES, body)
-    write_text(folder / PLOT, draw(found, edge))
+        by_case.setdefault(row["case"], []).append(row)
+    found = []
+    for name, some in by_case.items():
+        seconds = statistics.median(row["seconds"] for row in some)
+        for place, points in enumerate(zip(*(row["points"] for row in some), strict=True)):
+            each = {one: [point[one] for point in points] for one in points[0]}
+            found.append(Mean(name, some[0]["line"], place, each, seconds))
     return found
 
 
-def _farthest(frontier: Frontier) -> float:
-    """KL of the policy that gives the best answers only."""
-    best = frontier.rewards.argmax(1, keepdim=True)
-    return float(-frontier.reference.gather(1, best).mean())
+def apart(one: Mean, other: Mean, name: str) -> float:
+    """one − other in standard errors of the difference, seed by seed (Student's t).
 
-
-def draw(found: Sequence[Mean], edge: Sequence[tuple[float, float]]) -> str:
-    """SVG of small panels, one for each method and judge, with the frontier in each.
-
-    Bars are a standard deviation from seed to seed, both ways.
+    NaN of a single seed; infinite where all seeds differ by the same.
     """
-    import altair as alt
-
-    from palate.evaluate.charts import QUIET, STRONG, alone, finished
-
-    lines = list(dict.fromkeys(one.line for one in found))
-    most = max(one.kl + one.kl_spread for one in found)
-    x = alt.X("x:Q", title="KL, nats", scale=alt.Scale(domain=[0, most], nice=True))
-    y = alt.Y("y:Q", title="true reward", scale=alt.Scale(zero=False, nice=True))
-    panels = []
-    for line in lines:
-        own = [one for one in found if one.line == line]
-        points = [
-            {
-                "x": one.kl,
-                "y": one.reward,
-                "left": max(0.0, one.kl - one.kl_spread),
-                "right": one.kl + one.kl_spread,
-                "low": one.reward - one.reward_spread,
-                "high": one.reward + one.reward_spread,
-            }
-            for one in own
-        ]
-        border = alt.Chart({"values": [{"x": kl, "y": r} for kl, r in edge]})
-        base = alt.Chart({"values": points})
-        panel = alt.layer(
-            border.mark_line(color=QUIET, strokeWidth=1.5, clip=True).encode(x=x, y=y),
-            base.mark_rule(color=STRONG).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
-            base.mark_rule(color=STRONG).encode(x=alt.X("left:Q"), x2="right:Q", y=y),
-            base.mark_point(color=STRONG, filled=True, size=40).encode(x=x, y=y),
-        )
-        panels.append(panel.properties(width=200, height=130, title=line))
-    grid = alt.concat(*panels, columns=3).resolve_scale(x="shared", y="shared")
-    return alone(finished(grid))
+    gaps = [a - b for a, b in zip(one.each[name], other.each[name], strict=True)]
+    if len(gaps) < 2:
+        return math.nan
+    mean, error = statistics.fmean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps))
+    return mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
 
 
-def table(found: Sequence[Mean]) -> tuple[list[str], list[list[str]]]:
-    """For people: each method and judge where it comes nearest, the nearest first."""
-    header = ["method", "nearest at", "KL", "reward", "of the oracle's gain", "samples", "seconds"]
-    best = sorted(best_shares(found).values(), key=lambda one: -_number(one.share))
-    body = [
-        [
-            one.line,
-            one.setting.removeprefix(one.line.split(",")[0]).strip() or "as it is",
-            f"{one.kl:.2f} ± {one.kl_spread:.2f}",
-            f"{one.reward:.2f} ± {one.reward_spread:.2f}",
-            f"{one.share:.1%} ± {one.share_spread:.1%}",
-            f"{one.samples:,}" if one.samples else "none",
-            f"{one.seconds:.0f}",
-        ]
-        for one in best
-    ]
+def runs(found: Sequence[Mean]) -> list[list[Mean]]:
+    """The points of each case."""
+    by_case: dict[str, list[Mean]] = {}
+    for one in found:
+        by_case.setdefault(one.case, []).append(one)
+    return list(by_case.values())
+
+
+def last(found: Sequence[Mean]) -> list[Mean]:
+    """Where each case ends."""
+    return [points[-1] for points in runs(found)]
+
+
+def table(
+    shown: Sequence[Mean], measures: Sequence[Measure], name: Callable[[Mean], str] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: the case and its measures, with their spread where there are seeds."""
+    header = ["", *(one.label for one in measures)]
+    body = []
+    for mean in shown:
+        cells = [mean.case if name is None else name(mean)]
+        for one in measures:
+            value, spread = mean.value(one.name), mean.spread(one.name)
+            more = f" ± {one.said(spread)}" if mean.seeds > 1 and spread > 0 else ""
+            cells.append(one.said(value) + more)
+        body.append(cells)
     return header, body
 
 
-def _number(value: float) -> float:
-    return -1.0 if math.isnan(value) else value
+def draw(
+    found: Sequence[Mean], x: Measure, ys: Sequence[Measure], border: Curve | None = None
+) -> str:
+    """SVG of small panels: each line by itself with the others behind it, for each measure.
+
+    Bars are a standard deviation from seed to seed, both ways; `border` is drawn in each panel.
+    """
+    import altair as alt
+
+    from palate.evaluate.charts import alone, finished
+
+    lines = list(dict.fromkeys(one.line for one in found))
+    panels = [_panel(found, line, x, y, border) for line in lines for y in ys]
+    columns = 3 if len(ys) == 1 else len(ys)
+    grid = alt.concat(*panels, columns=columns)
+    return alone(finished(grid.resolve_scale(x="shared") if columns == 3 else grid))
+
+
+def _panel(
+    found: Sequence[Mean], line: str, x: Measure, y: Measure, border: Curve | None
+) -> Any:  # a layered chart
+    import altair as alt
+
+    from palate.evaluate.charts import QUIET, STRONG
+
+    across = alt.X("x:Q", title=x.label, scale=_scale(found, x))
+    up = alt.Y("y:Q", title=y.label, scale=_scale(found, y), axis=_axis(y))
+    layers = []
+    if border is not None:
+        edge = alt.Chart({"values": [{"x": left, "y": top} for left, top in border]})
+        layers.append(edge.mark_line(color=QUIET, strokeWidth=1.5, clip=True).encode(across, up))
+    else:
+        layers += [
+            alt.Chart({"values": _points(points, x, y)})
+            .mark_line(color=QUIET, strokeWidth=0.8, opacity=0.6, clip=True)
+            .encode(across, up)
+            for points in _drawn(found)
+            if points[0].line != line
+        ]
+    for points in _drawn(found):
+        if points[0].line != line:
+            continue
+        base = alt.Chart({"values": _points(points, x, y)})
+        layers += [
+            base.mark_line(color=STRONG, strokeWidth=1.2, clip=True).encode(across, up),
+            base.mark_rule(color=STRONG, clip=True).encode(across, y=alt.Y("low:Q"), y2="high:Q"),
+            base.mark_rule(color=STRONG, clip=True).encode(x=alt.X("left:Q"), x2="right:Q", y=up),
+            base.mark_point(color=STRONG, filled=True, size=24, opacity=1).encode(across, up),
+        ]
+    return alt.layer(*layers).properties(width=220, height=130, title=line)
+
+
+def _drawn(found: Sequence[Mean]) -> list[list[Mean]]:
+    """What is one stroke: a run's points, or those of a line's cases with a point each."""
+    strokes: dict[str, list[Mean]] = {}
+    for points in runs(found):
+        name = points[0].case if len(points) > 1 else points[0].line
+        strokes.setdefault(name, []).extend(points)
+    return list(strokes.values())
+
+
+def _points(points: Sequence[Mean], x: Measure, y: Measure) -> list[dict[str, float]]:
+    return [
+        {
+            "x": one.value(x.name),
+            "y": one.value(y.name),
+            "left": one.value(x.name) - one.spread(x.name),
+            "right": one.value(x.name) + one.spread(x.name),
+            "low": one.value(y.name) - one.spread(y.name),
+            "high": one.value(y.name) + one.spread(y.name),
+        }
+        for one in points
+        if math.isfinite(one.value(x.name)) and math.isfinite(one.value(y.name))
+    ]
+
+
+def _scale(found: Sequence[Mean], measure: Measure) -> Any:
+    import altair as alt
+
+    some = [one for one in found if math.isfinite(one.value(measure.name))]
+    low = min(one.value(measure.name) - one.spread(measure.name) for one in some)
+    high = max(one.value(measure.name) + one.spread(measure.name) for one in some)
+    if measure.log:
+        values = [one.value(measure.name) for one in some]
+        return alt.Scale(type="log", domain=[min(values), max(values)])
+    return alt.Scale(domain=[min(0.0, low), high])
+
+
+def _axis(measure: Measure) -> Any:
+    import altair as alt
+
+    return alt.Axis(format="%") if measure.percent else alt.Axis()

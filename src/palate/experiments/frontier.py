@@ -1,50 +1,27 @@
-"""Experiment 1: how near to the exact reward-KL frontier each method comes.
+"""How near to the exact reward-KL frontier each method comes.
 
 Every run begins with the same reference and has the same pairs of the reference's answers, which
 the world's annotators judged, or samples of its own; where it then stands is computed over all
-answers. A seed draws other pairs, other samples and another order. Runs are lines of a file, so
-that what was stopped goes on.
+answers. A seed draws other pairs, other samples and another order.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from torch import Tensor
-
-from palate.experiments.data import Pairs, Words, draw_pairs
-from palate.experiments.learner import reference, table
-from palate.experiments.online import Sampled, score_table, train_online
-from palate.experiments.training import Effort, Lab, train_offline
-from palate.experiments.world import Frontier, best_of, make_world, measure
-from palate.model.policy import Policy
-from palate.resumable import RowLog
+from palate.experiments.experiment import Experiment
+from palate.experiments.figures import Curve, Mean, Measure
+from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
+from palate.experiments.online import Sampled, train_online
+from palate.experiments.runs import Case, Point
+from palate.experiments.training import Effort
+from palate.experiments.world import Frontier, best_of
 
 Judge = Literal["none", "learned", "true"]
-WORLD_SEED = 0
-_OFFLINE, _ONLINE = Effort(400, 64, 1e-3), Effort(200, 128, 1e-3)
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The size of everything: the world, the data, and what a run may take of them."""
-
-    symbols: int = 8
-    length: int = 4
-    prompts: int = 8
-    pairs: int = 20_000
-    offline: Effort = _OFFLINE
-    online: Effort = _ONLINE
-    answers: int = 16
-
-
-FULL = Scale()
-REDUCED = Scale(3, 3, 4, 4000, Effort(120, 64, 1e-3), Effort(40, 64, 1e-3), 16)
+_CURVE = 60  # points of the frontier's drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +38,7 @@ class Setting:
 
     @property
     def key(self) -> str:
-        """What it is called in the file of runs."""
+        """What it is called among the runs."""
         words = [f"{name}={value:g}" for name, value in self.params.items()]
         words += [f"steps={self.share:g}"] if self.share != 1 else []
         words += [f"{self.judge} reward"] if self.judge != "none" else []
@@ -97,125 +74,84 @@ def settings() -> list[Setting]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What all runs have in common."""
+def cases(scale: Scale) -> list[Case]:
+    """The settings as runs."""
 
-    scale: Scale
-    words: Words
-    start: Policy
-    reference: Tensor
-    frontier: Frontier
+    def case(setting: Setting) -> Case:
+        return Case(setting.line, setting.key, lambda on, seed: [stands(on, setting, seed)])
 
-    @classmethod
-    def of(cls, scale: Scale) -> Ground:
-        """A world and its reference; takes a minute at full scale."""
-        world = make_world(
-            WORLD_SEED, symbols=scale.symbols, length=scale.length, prompts=scale.prompts
-        )
-        start = reference(world, WORLD_SEED)
-        logps = table(start, world)
-        return cls(scale, Words(world), start, logps, Frontier(logps, world.rewards))
-
-    def pairs(self, seed: int, count: int | None = None, flips: float = 0.0) -> Pairs:
-        """What the annotators said, by the seed of a run."""
-        world, count = self.words.world, count or self.scale.pairs
-        return draw_pairs(world, self.reference, count, seed, flips)
-
-    def lab(self, effort: Effort, seed: int) -> Lab:
-        """A run's beginning."""
-        return Lab(self.start, self.words, effort, seed)
-
-    def learned(self, seed: int) -> Tensor:
-        """Scores of a reward model of the seed's pairs, [P, A], with mean 0 by prompt."""
-        scorer = train_offline(self.lab(self.scale.offline, seed), "reward", {}, self.pairs(seed))
-        scores = score_table(scorer, self.words)
-        return scores - scores.mean(1, keepdim=True)
-
-    def stands(self, logps: Tensor) -> dict[str, float]:
-        """Where a policy is: KL, reward, entropy, and its share of the oracle's gain there."""
-        point = measure(logps, self.reference, self.words.world.rewards)
-        share = self.frontier.share(point) if point.kl > 1e-6 else math.nan
-        above = point.reward - self.frontier.reward_at(max(point.kl, 0.0))
-        return {
-            "kl": point.kl,
-            "reward": point.reward,
-            "entropy": point.entropy,
-            "share": share,
-            "above": above,
-        }
+    return [case(setting) for setting in settings()]
 
 
-def perform(ground: Ground, setting: Setting, seed: int, scores: Tensor | None) -> dict[str, Any]:
-    """One run: where it came to, how long it took, and how many answers it sampled.
-
-    `scores` are those by which it is judged, None where nobody judges.
-    """
-    began = time.perf_counter()
-    samples = 0
+def stands(ground: Ground, setting: Setting, seed: int) -> Point:
+    """Where one run comes to, and how many answers it sampled."""
+    scores = ground.learned(seed) if setting.judge == "learned" else ground.world.rewards
     if setting.method == "best-of-n":
-        assert scores is not None, "somebody chooses the best"
-        logps = best_of(int(setting.params["n"]), ground.reference, scores)
-    elif setting.judge == "none" and setting.method != "spin":
-        effort = _part(ground.scale.offline, setting.share)
-        lab = ground.lab(effort, seed)
-        found = train_offline(lab, setting.method, setting.params, ground.pairs(seed))
-        logps = table(found, ground.words.world)
-    else:
-        logps, samples = _online(ground, setting, seed, scores)
-    return {
-        "setting": setting.key,
-        "line": setting.line,
-        "seed": seed,
-        **ground.stands(logps),
-        "samples": samples,
-        "seconds": round(time.perf_counter() - began, 2),
-    }
-
-
-def _online(
-    ground: Ground, setting: Setting, seed: int, scores: Tensor | None
-) -> tuple[Tensor, int]:
+        found = best_of(int(setting.params["n"]), ground.reference, scores)
+        return {**ground.stands(found), "samples": 0}
+    if setting.judge == "none" and setting.method != "spin":
+        effort = part(ground.scale.offline, setting.share)
+        pairs = ground.pairs(seed)
+        policy = ground.train(setting.method, setting.params, pairs, seed, effort)
+        return {**ground.stands(policy), "samples": 0}
     scale = ground.scale
     shown = ground.pairs(seed) if setting.method == "spin" else None
     sampled = Sampled(scale.prompts, scale.answers, shown=shown)
-    judged = ground.words.world.rewards if scores is None else scores
-    lab = ground.lab(_part(scale.online, setting.share), seed)
-    found = train_online(lab, setting.method, setting.params, judged, sampled)
-    return table(found, ground.words.world), lab.effort.steps * lab.effort.batch
+    lab = ground.lab(part(scale.online, setting.share), seed)
+    policy = train_online(lab, setting.method, setting.params, scores, sampled)
+    return {**ground.stands(policy), "samples": lab.effort.steps * lab.effort.batch}
 
 
-def _part(effort: Effort, share: float) -> Effort:
+def part(effort: Effort, share: float) -> Effort:
+    """A share of the steps."""
     return replace(effort, steps=max(1, round(share * effort.steps)))
 
 
-def run_all(
-    ground: Ground,
-    path: Path,
-    chosen: Sequence[Setting],
-    seeds: Sequence[int],
-    say: Callable[[str], None] = lambda text: None,
-) -> list[dict[str, Any]]:
-    """Every setting with every seed, in order; those that the file holds already are not run again.
+def nearest(found: Sequence[Mean]) -> list[Mean]:
+    """Of each line the case that makes most of the oracle's gain, the best line first."""
+    best: dict[str, Mean] = {}
+    for one in found:
+        if one.line not in best or _share(one) > _share(best[one.line]):
+            best[one.line] = one
+    return sorted(best.values(), key=lambda one: -_share(one))
 
-    Raises `ValueError` for a file of another scale or other settings.
-    """
-    order = [(seed, setting) for seed in seeds for setting in chosen]
-    what = {"scale": asdict(ground.scale), "settings": [one.key for one in chosen]}
-    with RowLog(path, what, [1] * len(order)) as log:
-        learned: tuple[int, Tensor] | None = None
-        for seed, setting in order[len(log.rows) :]:
-            scores: Tensor | None = None
-            if setting.judge == "true":
-                scores = ground.words.world.rewards
-            elif setting.judge == "learned":
-                if learned is None or learned[0] != seed:
-                    learned = seed, ground.learned(seed)
-                scores = learned[1]
-            row = perform(ground, setting, seed, scores)
-            log.append([row])
-            say(
-                f"{setting.key}, seed {seed}: KL {row['kl']:.2f}, reward {row['reward']:.2f}, "
-                f"{row['share']:.0%} of the oracle's gain, {row['seconds']:.0f} s"
-            )
-        return list(log.rows)
+
+def _share(one: Mean) -> float:
+    share = one.value("share")
+    return -1.0 if math.isnan(share) else share
+
+
+def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
+    """How far the farthest run is above the frontier, and where each line comes nearest."""
+    return {
+        "most_above": max(max(one.each["above"]) for one in found),
+        "nearest": {one.line: one.case for one in nearest(found)},
+    }
+
+
+def curve(frontier: Frontier, most: float) -> Curve:
+    """(KL, reward) along the frontier from the reference to a KL of `most`."""
+    points = [frontier.at_slope(0.0)]
+    far = frontier.slope_at(most)
+    points += [frontier.at_slope(far * (n / _CURVE) ** 2) for n in range(1, _CURVE + 1)]
+    return [(point.kl, point.reward) for point in points]
+
+
+def border(ground: Ground, found: Sequence[Mean]) -> Curve:
+    """The frontier as far as the runs go, and not to its very end."""
+    best = ground.frontier.rewards.argmax(1, keepdim=True)
+    end = float(-ground.frontier.reference.gather(1, best).mean())
+    far = 1.05 * max(one.value("kl") for one in found)
+    return curve(ground.frontier, min(far, 0.98 * end))
+
+
+EXPERIMENT = Experiment(
+    name="frontier",
+    cases=cases,
+    x=KL,
+    ys=[REWARD],
+    told=[KL, REWARD, SHARE, Measure("samples", "answers sampled", digits=0)],
+    shown=nearest,
+    found=concluded,
+    border=border,
+)

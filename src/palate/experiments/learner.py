@@ -1,7 +1,7 @@
 """A tiny transformer that lives in a world: what it says of every answer, and how it begins.
 
-Its vocabulary are the world's symbols, and nothing ends an answer but its length, so that the
-log-probs of all answers sum to one for each prompt.
+Its vocabulary are the world's symbols, with an end if the world's answers have one; an answer of
+the world's length needs none. So the probabilities of all answers sum to one for each prompt.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ def new_policy(world: World, seed: int) -> Policy:
     length = world.prompts.shape[1] + world.answers.shape[1]
     model = GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=world.symbols,
+            vocab_size=world.vocabulary,
             n_embd=WIDTH,
             n_layer=LAYERS,
             n_head=HEADS,
             n_positions=length,
+            activation_function="gelu_pytorch_tanh",  # one kernel
             attn_pdrop=0.0,
             embd_pdrop=0.0,
             resid_pdrop=0.0,
@@ -44,43 +45,58 @@ def new_policy(world: World, seed: int) -> Policy:
             eos_token_id=None,
         )
     )
-    return Policy(model.eval())
+    return Policy(model.eval(), layout="plain")
 
 
-def logps(policy: Policy, world: World, prompts: list[int] | None = None) -> Tensor:
-    """log π of every answer, [P, A] in float64; of some prompts by their numbers.
+def token_logps(policy: Policy, world: World, prompts: list[int] | None = None) -> Tensor:
+    """log π of every symbol of every answer, [P, A, T] in float64, 0 where an answer has ended.
 
-    An answer's last symbol is read off its beginning, so that V^(T-1) rows give V^T answers.
+    Of some prompts by their numbers. An answer's last symbol is read off its beginning, so that
+    V^(T-1) rows give V^T answers.
     """
     chosen = world.prompts if prompts is None else world.prompts[prompts]
-    symbols, length = world.symbols, world.answers.shape[1]
-    beginnings = world.answers[::symbols, :-1]  # the last symbol varies fastest
+    length = world.answers.shape[1]
+    beginnings, row_A = world.answers[:, :-1].unique(dim=0, return_inverse=True)
     rows = torch.cat(
-        [
-            chosen.repeat_interleave(len(beginnings), 0),
-            beginnings.repeat(len(chosen), 1),
-        ],
-        1,
+        [chosen.repeat_interleave(len(beginnings), 0), beginnings.repeat(len(chosen), 1)], 1
     )
     policy.attend(policy.plain_attention)
     logits = policy.model(input_ids=rows).logits[:, -length:]
-    each = logits.double().log_softmax(-1).view(len(chosen), len(beginnings), length, symbols)
-    said = each[:, :, :-1].gather(-1, beginnings.expand(len(chosen), -1, -1).unsqueeze(-1))
-    found: Tensor = (said.squeeze(-1).sum(-1, keepdim=True) + each[:, :, -1]).flatten(1)
+    each = logits.double().log_softmax(-1).view(len(chosen), len(beginnings), length, -1)
+    answers = world.answers.expand(len(chosen), -1, -1).unsqueeze(-1)
+    said = torch.arange(length) < world.tokens_A[:, None]
+    found: Tensor = each[:, row_A].gather(-1, answers).squeeze(-1) * said
     return found
 
 
+def logps(policy: Policy, world: World, prompts: list[int] | None = None) -> Tensor:
+    """log π of every answer, [P, A] in float64; of some prompts by their numbers."""
+    return token_logps(policy, world, prompts).sum(-1)
+
+
 @torch.no_grad()
+def token_table(policy: Policy, world: World) -> Tensor:
+    """`token_logps` of all prompts, without gradient."""
+    numbers = range(len(world.prompts))
+    return torch.cat([token_logps(policy, world, [number]) for number in numbers])
+
+
 def table(policy: Policy, world: World) -> Tensor:
     """`logps` of all prompts, without gradient."""
-    return torch.cat([logps(policy, world, [number]) for number in range(len(world.prompts))])
+    return token_table(policy, world).sum(-1)
 
 
 def human(world: World, seed: int) -> Tensor:
-    """What people write here, as log-probs [P, A]: by potentials that are not the reward's."""
+    """What people write here, as log-probs [P, A]: by potentials that are not the reward's.
+
+    Where answers end, each length is as frequent as any other, but for 0: −inf.
+    """
     parts = potentials(seed + _HUMAN, world.symbols, world.answers.shape[1])
-    written = energy(world.prompts, world.answers, *parts)
-    return (_CONTRAST * written).log_softmax(1)
+    written = _CONTRAST * energy(world, *parts)
+    for words in world.words_A.unique():
+        same = world.words_A == words
+        written[:, same] = written[:, same].log_softmax(1) if words else -torch.inf
+    return written.log_softmax(1)
 
 
 def reference(world: World, seed: int) -> Policy:

@@ -14,7 +14,7 @@ from torch import Tensor
 from palate.config import RolloutConfig
 from palate.experiments.data import Pairs, Words
 from palate.experiments.learner import copied
-from palate.experiments.training import PLAN, TOKENS, Lab, in_a_folder
+from palate.experiments.training import PLAN, TOKENS, Lab, Watch, in_a_folder
 from palate.judge.compare import ByScore
 from palate.judge.opinion import Answered, Closing, Score
 from palate.losses.method import Counts, Method
@@ -63,7 +63,7 @@ def score_table(scorer: Policy, words: Words) -> Tensor:
     rows = []
     for prompt in range(len(words.world.prompts)):
         branches = [words.branch(prompt, answer) for answer in range(len(words.world.answers))]
-        scores_B = scorer(build_forest(branches)).scores_B
+        scores_B = scorer(build_forest(branches, share=False)).scores_B
         assert scores_B is not None, "the policy has a scalar head"
         rows.append(scores_B.double())
     return torch.stack(rows)
@@ -118,12 +118,14 @@ def train_online(
     params: Mapping[str, Any],
     scores_PA: Tensor,
     sampled: Sampled = EACH_PROMPT,
+    watch: Watch | None = None,
 ) -> Policy:
     """The policy that a method makes of its own samples, from a copy of the reference.
 
     Answers are judged by `scores_PA`, the truth or a reward model's; between two answers the one
     with the score s₁ wins with probability σ(s₁ − s₂).
     """
+    assert not lab.words.world.ends, "an answer that is drawn ends by its length alone"
     method, given = find({"name": name, **params}, sampled=True)
     policy, words = copied(lab.start), lab.words
     if method.head == "value":
@@ -137,9 +139,11 @@ def train_online(
     def make(folder: Path) -> Task:
         source = _rollouts(lab, policy, chosen, bench, sampled, folder)
         config = lab.settings(lab.effort.batch, lab.effort.steps)
+        if watch is not None:
+            config = config.model_copy(update={"log_every": watch.every})
         return replace(lab.task(policy, chosen, Split([], None), config, folder), source=source)
 
-    return in_a_folder(make)
+    return in_a_folder(make, watch)
 
 
 def bench_of(method: Method, judge: ByTable) -> Bench:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from palate.config import OptimConfig, TrainConfig
-from palate.experiments.data import Pairs, Words, examples
-from palate.experiments.learner import copied
+from palate.experiments.data import Pairs, Thumbs, Words, examples
+from palate.experiments.learner import copied, token_table
 from palate.losses.method import Method
 from palate.losses.registry import find
 from palate.model.policy import Policy
 from palate.model.scalar import add_scalar_head
-from palate.model.score import score
 from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler
 from palate.train.assemble import resolved
@@ -28,7 +31,8 @@ from palate.train.reference import ReferenceLogps
 from palate.train.task import Mismatches, Split, Task, Watcher
 
 TOKENS = 4096  # of a micro-batch
-PLAN = Plan("tree", "", "fp32", "cpu", 1, TOKENS, "")
+# Prompts of two symbols are too short to be worth sharing.
+PLAN = Plan("plain", "", "fp32", "cpu", 1, TOKENS, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,23 @@ class Effort:
     steps: int = 400
     batch: int = 64
     lr: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Looks at a run `every` so many steps, before the first and after the last too.
+
+    `look` gets the step, the policy as it is then, and what the trainer logs: the means over the
+    steps since the last look, and those over `heldout`, pairs that are not trained on.
+    """
+
+    every: int
+    look: Callable[[int, Policy, Mapping[str, float], Mapping[str, float]], None]
+    heldout: Pairs | None = None
+
+
+@dataclass(frozen=True)
 class Lab:
     """What a run begins with: the reference, its world's words, the effort and the seed."""
 
@@ -48,6 +66,23 @@ class Lab:
     words: Words
     effort: Effort
     seed: int
+
+    @functools.cached_property
+    def reference(self) -> Tensor:
+        """log-probs of every symbol of every answer, [P, A, T] in fp32."""
+        return token_table(self.start, self.words.world).float()
+
+    def split(self, part: Sequence[Rendered], *, reference: bool) -> Split:
+        """Examples with what the reference says of them, if somebody asks."""
+        if not reference:
+            return Split(part, None)
+        table, world = self.reference, self.words.world
+        tokens = world.tokens_A.tolist()
+        rows = []
+        for example in part:
+            places = [self.words.place(branch) for branch in example.branches]
+            rows.append(torch.cat([table[p, a, : tokens[a]] for p, a in places]))
+        return Split(part, ReferenceLogps(rows))
 
     def task(
         self,
@@ -65,7 +100,7 @@ class Lab:
             params=params,
             train=train,
             heldout=Split([], None),
-            optim=OptimConfig(schedule="cosine", warmup=0.05, weight_decay=0.0),
+            optim=OptimConfig(schedule=self.effort.schedule, warmup=0.05, weight_decay=0.0),
             config=config,
             lr=self.effort.lr,
             seed=self.seed,
@@ -87,39 +122,65 @@ class Lab:
         )
 
 
-def train_offline(lab: Lab, name: str, params: Mapping[str, Any], pairs: Pairs) -> Policy:
-    """The policy that a method makes of pairs, from a copy of the reference."""
+def train_offline(
+    lab: Lab, name: str, params: Mapping[str, Any], data: Pairs | Thumbs, watch: Watch | None = None
+) -> Policy:
+    """The policy that a method makes of its data, from a copy of the reference."""
     method, given = find({"name": name, **params})
-    rows = examples(lab.words, pairs, method.shape)
+    rows = examples(lab.words, data, method.shape)
     policy = copied(lab.start)
     if method.head == "scalar":
         add_scalar_head(policy)
-
-    def split(part: Sequence[Rendered]) -> Split:
-        if not method.reference:
-            return Split(part, None)
-        return Split(part, ReferenceLogps(score(lab.start, part, TOKENS)))
-
+    train = lab.split(rows, reference=method.reference)
     # An answer with a thumb counts as half a pair.
     batch = min(lab.effort.batch * (2 if method.shape == "labelled" else 1), len(rows))
     per_epoch = Sampler(len(rows), batch, lab.seed).steps_per_epoch
     epochs = math.ceil(lab.effort.steps / per_epoch)
+    chosen = method, resolved(method, given, rows)
+    config = lab.settings(batch, epochs)
+    heldout = Split([], None)
+    if watch is not None:
+        config = config.model_copy(update={"eval_every": watch.every, "log_every": watch.every})
+        if watch.heldout is not None:
+            shown = examples(lab.words, watch.heldout, method.shape)
+            heldout = lab.split(shown, reference=method.reference)
     mismatches = None
     if method.mismatched:
-        others = [split(mismatched(rows, lab.seed, epoch)) for epoch in range(epochs)]
-        mismatches = Mismatches(others, Split([], None))
-    chosen = method, resolved(method, given, rows)
-    train, config = split(rows), lab.settings(batch, epochs)
-    return in_a_folder(
-        lambda folder: replace(
-            lab.task(policy, chosen, train, config, folder), mismatches=mismatches
-        )
-    )
+        others = [
+            lab.split(mismatched(rows, lab.seed, epoch), reference=True) for epoch in range(epochs)
+        ]
+        measured = mismatched(heldout.examples, lab.seed, 0) if heldout.examples else []
+        mismatches = Mismatches(others, lab.split(measured, reference=True))
+
+    def make(folder: Path) -> Task:
+        task = lab.task(policy, chosen, train, config, folder)
+        return replace(task, heldout=heldout, mismatches=mismatches)
+
+    return in_a_folder(make, watch)
 
 
-def in_a_folder(make: Callable[[Path], Task]) -> Policy:
+def in_a_folder(make: Callable[[Path], Task], watch: Watch | None = None) -> Policy:
     """Train in a folder that is nobody's afterwards; returns the task's policy."""
     with tempfile.TemporaryDirectory(prefix="palate-experiment-") as folder:
         task = make(Path(folder))
-        run_loop(task, resume=False, watch=Watcher())
+        run_loop(task, resume=False, watch=Watcher() if watch is None else _looking(watch, task))
     return task.policy
+
+
+def _looking(watch: Watch, task: Task) -> Watcher:
+    """The loop's watcher that calls `look` when both the steps and the held-out pairs were seen.
+
+    Without held-out pairs, nothing but the steps is seen, and nothing before the first.
+    """
+    trained: dict[int, dict[str, float]] = {0: {}}
+
+    def on_step(step: int, total: int, means: dict[str, float]) -> None:
+        trained[step] = means
+        due = step % watch.every == 0 or step == total
+        if not len(task.heldout.examples) and due:
+            watch.look(step, task.policy, means, {})
+
+    def on_heldout(step: int, means: dict[str, float]) -> None:
+        watch.look(step, task.policy, trained[step], means)
+
+    return Watcher(on_step=on_step, on_heldout=on_heldout)

@@ -1,9 +1,9 @@
 """A world small enough to know everything about: every answer, its true reward, its probability.
 
-Prompts and answers are words over the same few symbols; all answers have one length, so that they
-can be listed. A policy is then a table of log-probs, [P, A] for P prompts and A answers, and what
-is said of it here is computed over all answers, not sampled: E[r] and KL(π ‖ π_ref), both as
-means over the prompts.
+Prompts and answers are words over the same few symbols, and no answer has more than a few, so
+that all can be listed. A policy is then a table of log-probs, [P, A] for P prompts and A answers;
+what is said of it here is computed over all answers, not sampled: E[r] and KL(π ‖ π_ref), both
+as means over the prompts.
 
 The largest reward at a given KL is that of π_λ ∝ π_ref e^{λ r} (Rafailov et al. 2023, equation 4,
 with λ = 1/β), for one λ: the frontier, which no policy is above.
@@ -11,10 +11,11 @@ with λ = 1/β), for one λ: the frontier, which no policy is above.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 SYMBOLS, LENGTH, PROMPTS = 8, 4, 8
 _PROMPT_LENGTH = 2
@@ -23,12 +24,32 @@ _MOST_LAMBDA = 1e6
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`prompts` [P, 2] and `answers` [A, T] are ids of symbols, `rewards` [P, A] the truth."""
+    """`prompts` [P, 2] and `answers` [A, T] are ids of symbols, `rewards` [P, A] the truth.
+
+    All answers have T symbols, or, where they `end`, from none to T: those that are shorter end
+    with a symbol of its own, `symbols`, which also fills their row.
+    """
 
     symbols: int
     prompts: Tensor
     answers: Tensor
     rewards: Tensor
+    ends: bool = False
+
+    @property
+    def vocabulary(self) -> int:
+        """Symbols, the end included where there is one."""
+        return self.symbols + self.ends
+
+    @property
+    def words_A(self) -> Tensor:
+        """Symbols of each answer, its end left out."""
+        return (self.answers < self.symbols).sum(1)
+
+    @property
+    def tokens_A(self) -> Tensor:
+        """Tokens of each answer: its end is one, but an answer of T symbols has none."""
+        return (self.words_A + self.ends).clamp(max=self.answers.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +62,40 @@ class Point:
 
 
 def make_world(
-    seed: int, *, symbols: int = SYMBOLS, length: int = LENGTH, prompts: int = PROMPTS
+    seed: int,
+    *,
+    symbols: int = SYMBOLS,
+    length: int = LENGTH,
+    prompts: int = PROMPTS,
+    ends: bool = False,
 ) -> World:
     """A world whose reward is a sum over places and neighbours, partly the prompt's own.
 
     The sum of potentials of single symbols at their places, of neighbouring symbols, and of the
-    first prompt symbol with each answer symbol; each prompt's rewards have mean 0 and variance 1
-    over all answers.
+    first prompt symbol with each answer symbol. Each prompt's rewards have mean 0 and variance 1
+    over the answers of every length: where answers `end`, length by itself is worth nothing.
     """
-    places, neighbours, own = potentials(seed, symbols, length)
-    answers = torch.cartesian_prod(*[torch.arange(symbols)] * length)
+    answers = _all_answers(symbols, length, ends=ends)
     numbers = torch.arange(prompts)
     asked = torch.stack([numbers % symbols, (3 * numbers + numbers // symbols) % symbols], 1)
-    rewards = energy(asked, answers, places, neighbours, own)
-    rewards = rewards - rewards.mean(1, keepdim=True)
-    return World(symbols, asked, answers, rewards / rewards.std(1, correction=0, keepdim=True))
+    world = World(symbols, asked, answers, torch.empty(0), ends)
+    rewards = energy(world, *potentials(seed, symbols, length))
+    for words in world.words_A.unique():
+        some = rewards[:, world.words_A == words]
+        some = some - some.mean(1, keepdim=True)
+        rewards[:, world.words_A == words] = some / some.std(1, correction=0, keepdim=True).clamp(
+            min=1e-12  # of the empty answer alone
+        )
+    return replace(world, rewards=rewards)
+
+
+def _all_answers(symbols: int, length: int, *, ends: bool) -> Tensor:
+    """Every answer once, [A, T]; the last symbol varies fastest."""
+    rows = [torch.full((1, length), symbols)] if ends else []
+    for words in range(1 if ends else length, length + 1):
+        some = torch.cartesian_prod(*[torch.arange(symbols)] * words).view(-1, words)
+        rows.append(pad(some, (0, length - words), value=symbols))
+    return torch.cat(rows)
 
 
 def potentials(seed: int, symbols: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,13 +108,13 @@ def potentials(seed: int, symbols: int, length: int) -> tuple[Tensor, Tensor, Te
     return normal(length, symbols), normal(symbols, symbols), normal(symbols, length, symbols)
 
 
-def energy(
-    prompts: Tensor, answers: Tensor, places: Tensor, neighbours: Tensor, own: Tensor
-) -> Tensor:
+def energy(world: World, places: Tensor, neighbours: Tensor, own: Tensor) -> Tensor:
     """The sum of the potentials of every prompt with every answer, [P, A]."""
-    steps = torch.arange(answers.shape[1])
-    common = places[steps, answers].sum(1) + neighbours[answers[:, :-1], answers[:, 1:]].sum(1)
-    return common + own[prompts[:, 0]][:, steps, answers].sum(2)
+    steps = torch.arange(world.answers.shape[1])
+    said, symbols = world.answers < world.symbols, world.answers.clamp(max=world.symbols - 1)
+    beside = neighbours[symbols[:, :-1], symbols[:, 1:]] * said[:, 1:]
+    common = (places[steps, symbols] * said).sum(1) + beside.sum(1)
+    return common + (own[world.prompts[:, 0]][:, steps, symbols] * said).sum(2)
 
 
 def measure(logp_PA: Tensor, reference_PA: Tensor, rewards_PA: Tensor) -> Point:

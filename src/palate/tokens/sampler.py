@@ -139,10 +139,23 @@ def cut(
             part.append(queue.popleft())
             previous = examples[part[-1]].branches[0].ids
         # The forest leaves out sharing that does not pay, which only the whole part can tell.
-        while len(part) > 1 and computed_tokens(examples, part, share=True) > budget:
-            queue.appendleft(part.pop())
-        cuts.append(part)
+        fit = _fitting(examples, part, budget)
+        queue.extendleft(reversed(part[fit:]))
+        cuts.append(part[:fit])
     return cuts
+
+
+def _fitting(examples: Sequence[Rendered], part: Sequence[int], budget: int) -> int:
+    """How many of the first rows of `part` make a forest within `budget`; at least one."""
+    fit, above = 1, len(part) + 1
+    size = len(part)  # nearly always the answer, or close above it
+    while fit < size:
+        if computed_tokens(examples, part[:size], share=True) <= budget:
+            fit = size
+        else:
+            above = size
+        size = (fit + above) // 2
+    return fit
 
 
 def _cut_padded(examples: Sequence[Rendered], rows: Sequence[int], budget: int) -> list[list[int]]:

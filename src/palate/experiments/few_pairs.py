@@ -1,0 +1,76 @@
+"""How many pairs are enough?
+
+The same steps on ever more pairs; and as the remedy, DPO that keeps a fifth of its pairs apart
+and takes the weights at which their loss was lowest (`train.keep: best`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from palate.experiments.data import Pairs
+from palate.experiments.experiment import Experiment
+from palate.experiments.figures import Measure
+from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
+from palate.experiments.online import Sampled, train_online
+from palate.experiments.runs import Case, Point
+from palate.experiments.training import Watch
+from palate.model.policy import Policy
+
+COUNTS = (100, 300, 1000, 3000, 10_000, 30_000)
+_LOOKS = 20
+_APART = 5  # one in so many is not trained on
+
+
+def cases(scale: Scale) -> list[Case]:
+    """Six lines by six counts; at the reduced scale, counts up to its pairs."""
+    counts = [count for count in COUNTS if count <= 1.5 * scale.pairs]
+    methods: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "dpo": ("dpo", {"beta": 0.25}),
+        "dpo, strong tie": ("dpo", {"beta": 1.0}),
+        "ipo": ("ipo", {"tau": 0.1}),
+        "kto": ("kto", {"beta": 0.5}),
+        "sft": ("sft", {}),
+    }
+
+    def case(line: str, count: int) -> Case:
+        def run(on: Ground, seed: int) -> list[Point]:
+            pairs = on.pairs(seed, count)
+            if line == "dpo, best held-out":
+                return [{"pairs": count, **_best(on, seed, pairs)}]
+            if line == "grpo, learned reward":
+                return [{"pairs": count, **_judged(on, seed, pairs)}]
+            return [{"pairs": count, **on.stands(on.train(*methods[line], pairs, seed))}]
+
+        return Case(line, f"{line}, {count:,} pairs", run)
+
+    lines = [*methods, "dpo, best held-out", "grpo, learned reward"]
+    return [case(line, count) for line in lines for count in counts]
+
+
+def _best(ground: Ground, seed: int, pairs: Pairs) -> Point:
+    looks: list[tuple[float, Point]] = []
+
+    def look(step: int, policy: Policy, _: Any, heldout: Mapping[str, float]) -> None:
+        looks.append((heldout["loss"], ground.stands(policy)))
+
+    border = len(pairs) // _APART
+    watch = Watch(ground.scale.offline.steps // _LOOKS, look, pairs.of(slice(border)))
+    ground.train("dpo", {"beta": 0.25}, pairs.of(slice(border, None)), seed, watch=watch)
+    return min(looks, key=lambda one: one[0])[1]
+
+
+def _judged(ground: Ground, seed: int, pairs: Pairs) -> Point:
+    scores, scale = ground.reward_model(pairs, seed), ground.scale
+    lab, sampled = ground.lab(scale.online, seed), Sampled(scale.prompts, scale.answers)
+    return ground.stands(train_online(lab, "grpo", {"beta": 0.25}, scores, sampled))
+
+
+EXPERIMENT = Experiment(
+    name="few-pairs",
+    cases=cases,
+    x=Measure("pairs", "pairs", log=True, digits=0),
+    ys=[REWARD, SHARE, KL],
+    told=[KL, REWARD, SHARE],
+)
