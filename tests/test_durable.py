@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from palate.durable import (
+    MARK,
     Damaged,
     commit_folder,
     held,
@@ -115,6 +116,37 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path, at: st
     commit_folder(target, _fill("new"), {})
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert {p.name for p in target.iterdir()} == {"a.txt", "sub", "manifest.json"}
+
+
+@pytest.mark.parametrize("nth", range(6))
+def test_what_a_killed_cleaner_left_is_deleted_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """Whatever was removed first, the rest is known as ours: it has its mark until it is empty."""
+    left = tmp_path / ".one.tmp"
+    left.mkdir()
+    _fill("old")(left)
+    (left / "z.txt").write_text("old")
+    (left / MARK).touch()
+    done = 0
+
+    def killing(real: Any) -> Any:
+        def remove(*args: Any, **kwargs: Any) -> None:
+            nonlocal done
+            done += 1
+            if done > nth:
+                raise KeyboardInterrupt
+            real(*args, **kwargs)
+
+        return remove
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", killing(os.unlink))
+        patch.setattr(os, "rmdir", killing(os.rmdir))
+        with pytest.raises(KeyboardInterrupt):
+            commit_folder(tmp_path / "one", _fill("new"), {})
+    commit_folder(tmp_path / "one", _fill("new"), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
 def test_a_failing_writer_leaves_what_was_there(tmp_path: Path) -> None:

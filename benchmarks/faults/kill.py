@@ -79,8 +79,8 @@ def _kill_in_saving(folder: Path, run: Path, nth: int) -> tuple[Attempt, str]:
     log.unlink(missing_ok=True)
     fault = Fault((str(run / "checkpoints"),), nth, KILL, log=str(log))
     ended = palate_train(folder, fault=fault)
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else [""]
-    return ended, lines[-1].replace(f"{run}/", "")
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return ended, (lines or [""])[-1].replace(f"{run}/", "")
 
 
 @functools.cache

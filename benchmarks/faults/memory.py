@@ -20,7 +20,10 @@ TRIALS = 40
 
 
 def trial(number: int, folder: Path) -> dict[str, object]:
-    """The kind of run, its batch, the micro-batch and the words of the error, by the number."""
+    """The kind of run, its batch, the micro-batch and the words of the error, by the number.
+
+    Of the micro-batches that can be smaller: one example alone is refused, in one line.
+    """
     chance = random.Random(number)
     settings = {
         "kind": chance.choice(["lora", "full"]),
@@ -30,7 +33,7 @@ def trial(number: int, folder: Path) -> dict[str, object]:
     calm, shaken = (make_task(folder / name, **settings) for name in ("calm", "shaken"))
     tokens = calm.budget.at(0)
     parts = micro_batches(calm.policy, calm.ranks, calm.train, calm.sampler.batch(0), tokens)
-    at = chance.randint(1, len(parts))
+    at = chance.choice([n for n, part in enumerate(parts, 1) if len(part.rows) > 1])
     grads, result, _ = one_step(calm)
     again, other, notes = one_step(shaken, at, chance.choice(WORDS))
     assert len(notes) == 1, notes

@@ -100,7 +100,7 @@ def commit_folder(
         (scratch / MARK).unlink()  # from here the manifest shows whose it is
         _put(scratch, target)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _discard(scratch)
         raise
     sync_folder(target.parent)
 
@@ -126,10 +126,23 @@ def remove_leftovers(parent: Path, names: str) -> None:
 def _free(hidden: Path) -> Path:
     """The hidden path, after what a crash left there was deleted; another where it is not ours."""
     if _is_ours(hidden):
-        shutil.rmtree(hidden, ignore_errors=True)
+        _discard(hidden)
     if not os.path.lexists(hidden):
         return hidden
     return Path(tempfile.mkdtemp(prefix=f"{hidden.stem}.", suffix=hidden.suffix, dir=hidden.parent))
+
+
+def _discard(folder: Path) -> None:
+    """Remove what can be removed, the mark last: after a crash the rest still shows whose it is."""
+    mark = folder / MARK
+    with suppress(OSError):
+        mark.touch()
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != mark:
+                path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -161,7 +174,7 @@ def _put(scratch: Path, target: Path) -> None:
         old.rename(target)
         raise
     sync_folder(target.parent)  # or a power cut could find the old one emptied and the new unnamed
-    shutil.rmtree(old, ignore_errors=True)
+    _discard(old)
 
 
 @contextmanager
