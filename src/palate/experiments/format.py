@@ -8,6 +8,7 @@ it can be seen where a policy has moved. Written out as text, the pairs go to `p
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,16 +20,17 @@ from palate.curate.lint.registry import lint
 from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
-from palate.experiments.ground import KL, REWARD, Ground, Scale
+from palate.experiments.ground import KL, Ground, Scale
 from palate.experiments.learner import table
 from palate.experiments.runs import Case, Point
-from palate.experiments.world import World
+from palate.experiments.world import World, measure
 from palate.model.policy import Policy
-from palate.records import Completion, Example, Message
+from palate.records import Completion, Example, Message, Verdict
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PAIRS = 0.25  # of the scale's pairs
 _READ = 1000  # pairs that lint is given
+_OWN = 8  # words of a question's own
 _SURE = 100.0  # times what the form is worth: it always wins
 _WORDS = [
     "amber",
@@ -71,14 +73,14 @@ def _run(
 ) -> list[Point]:
     pairs = mixed(ground, share, seed)
     policy = ground.train(method, params, pairs, seed)
-    said = lint(as_text(ground.world, pairs.of(slice(_READ))), seed=seed)
-    told = {finding.check for finding in said.findings if finding.severity == "warning"}
+    said = lint(as_text(ground.world, pairs.of(slice(_READ)), seed), seed=seed)
+    told = {finding.check for finding in said.findings}
     return [
         {
             "form only": share,
             **_stands(ground, policy),
             "form warned": float(any(name.startswith("surface.") for name in told)),
-            "words warned": float("words" in told),
+            "alike noted": float("near-identical" in told),
         }
     ]
 
@@ -111,12 +113,17 @@ def mixed(ground: Ground, share: float, seed: int) -> Pairs:
 
 def _stands(ground: Ground, policy: Policy) -> Point:
     logps = table(policy, ground.world)
-    first, before = (_forms(one, ground.world.symbols) for one in (logps, ground.reference))
+    symbols = ground.world.symbols
+    first, before = (_forms(one, symbols) for one in (logps, ground.reference))
     form = float((first.exp() * (first - before)).sum(1).mean())
     found = ground.stands(logps)
+    # What is said in each form, with the forms as often as before.
+    block = logps.shape[1] // symbols
+    as_before = logps + (before - first).repeat_interleave(block, 1)
     return {
         "form": form,
         "said": found["kl"] - form,
+        "said reward": measure(as_before, ground.reference, ground.world.rewards).reward,
         "best form": float(first[:, 0].exp().mean()),
         **found,
     }
@@ -127,8 +134,13 @@ def _forms(logps: Tensor, symbols: int) -> Tensor:
     return logps.view(len(logps), symbols, -1).logsumexp(-1)
 
 
-def as_text(world: World, pairs: Pairs) -> list[Example]:
-    """The pairs as conversations: a form around words."""
+def as_text(world: World, pairs: Pairs, seed: int) -> list[Example]:
+    """The pairs as conversations: a form around words.
+
+    Every question has words of its own before the prompt's, as people ask the same in many ways;
+    lint counts questions, and of eight it could say little.
+    """
+    draw = random.Random(seed)
 
     def written(answer: int) -> Completion:
         form, *words = world.answers[answer].tolist()
@@ -136,11 +148,13 @@ def as_text(world: World, pairs: Pairs) -> list[Example]:
         return Completion((Message("assistant", _FORMS[form].format(first, " ".join(rest))),))
 
     def asked(prompt: int) -> Message:
-        return Message("user", " ".join(_WORDS[word] for word in world.prompts[prompt].tolist()))
+        own = ["".join(draw.choices("aeioulmnrst", k=6)) for _ in range(_OWN)]
+        words = [_WORDS[word] for word in world.prompts[prompt].tolist()]
+        return Message("user", " ".join([*own, *words]))
 
     rows = zip(pairs.prompt.tolist(), pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)
     return [
-        Example((asked(prompt),), (written(chosen), written(rejected)))
+        Example((asked(prompt),), (written(chosen), written(rejected)), Verdict(0, 1))
         for prompt, chosen, rejected in rows
     ]
 
@@ -148,18 +162,19 @@ def as_text(world: World, pairs: Pairs) -> list[Example]:
 SHARE_OF_FORM = Measure("form only", "pairs that differ in form only", percent=True, digits=1)
 FORM = Measure("form", "KL of the form, nats")
 SAID = Measure("said", "KL of what is said, nats")
+SAID_REWARD = Measure("said reward", "reward, forms as before")
 EXPERIMENT = Experiment(
     name="format",
     cases=cases,
     x=SHARE_OF_FORM,
-    ys=[FORM, SAID, REWARD],
+    ys=[FORM, SAID, SAID_REWARD],
     told=[
         FORM,
         SAID,
         KL,
         Measure("best form", "the winning form", percent=True, digits=1),
-        REWARD,
+        SAID_REWARD,
         Measure("form warned", "lint: surface", percent=True, digits=1),
-        Measure("words warned", "lint: words", percent=True, digits=1),
+        Measure("alike noted", "lint: near-identical", percent=True, digits=1),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from palate.curate.lint.findings import NOTE_ABOVE, WARNING_ABOVE
 from palate.evaluate.findings import length as length_finding
 from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
@@ -21,8 +22,6 @@ from palate.model.policy import Policy
 
 TASTES = (0.0, 0.25, 0.5, 1.0)
 _SHARE = 0.5  # of the scale's pairs
-# Where `palate data lint` notes and warns that the longer answer wins (docs/lint.md, `length`).
-_NOTE, _WARNING = 0.55, 0.65
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -82,8 +81,8 @@ def _stands(ground: Ground, pairs: Pairs, policy: Policy) -> Point:
         "drift": drift,
         "alarm": float(said is not None and said.level == "alarm"),
         "longer": longer,
-        "noted": float(longer > _NOTE),
-        "warned": float(longer > _WARNING),
+        "noted": float(longer > NOTE_ABOVE),
+        "warned": float(longer > WARNING_ABOVE),
         "pairs": float(len(pairs)),
         **ground.stands(logps),
     }

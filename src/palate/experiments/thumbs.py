@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from palate.curate.lint.balance import RARE
 from palate.experiments.data import draw_thumbs
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
@@ -18,8 +19,6 @@ from palate.experiments.runs import Case, Point
 
 UP = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 _SHARE = 0.25  # of the scale's pairs
-# Beyond these shares `palate data lint` warns (docs/lint.md, `thumbs`).
-_LEAST, _MOST = 0.1, 0.9
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -39,7 +38,7 @@ def cases(scale: Scale) -> list[Case]:
 def _run(ground: Ground, seed: int, params: Mapping[str, Any], up: float) -> Point:
     pairs = ground.pairs(seed, round(_SHARE * ground.scale.pairs))
     policy = ground.train("kto", params, draw_thumbs(pairs, up, seed), seed)
-    warned = not _LEAST <= up <= _MOST
+    warned = not RARE <= up <= 1 - RARE
     return {"up": up, "alarm": float(warned), **ground.stands(policy)}
 
 
