@@ -28,15 +28,15 @@ def test_a_stopped_one_goes_on_where_it_was(ground: Ground, tmp_path: Path) -> N
 
     path = tmp_path / "runs.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        run_all(ground, path, cases(3), [0, 1])
+        run_all(ground, ground.scale, path, cases(3), [0, 1])
     with path.open("a") as file:
         file.write('{"case": "cut sh')
     said: list[str] = []
-    found = run_all(ground, path, cases(99), [0, 1, 2], said.append)
+    found = run_all(ground, ground.scale, path, cases(99), [0, 1, 2], said.append)
     names = [f"{name} {seed}" for seed in (0, 1, 2) for name in ("a", "b")]
     assert done == names
     assert [f"{row['case']} {row['seed']}" for row in found] == names
     assert found[3]["points"] == [{"kl": 1}, {"kl": 2.0}]
     assert said[0].startswith("b, seed 1: kl 2, ")
     with pytest.raises(ValueError, match=r"runs\.jsonl"):
-        run_all(ground, path, cases(99)[:1], [0])
+        run_all(ground, ground.scale, path, cases(99)[:1], [0])

@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.durable import write_json, write_text
 from palate.experiments.figures import Curve, Mean, Measure, draw, last, means, table
-from palate.experiments.ground import FULL, REDUCED, Ground, Scale
+from palate.experiments.ground import FULL, REDUCED, Ground
 from palate.experiments.listed import LISTED
 from palate.experiments.runs import Case, run_all
 
@@ -25,24 +25,26 @@ def nothing(found: Sequence[Mean]) -> Mapping[str, Any]:
 class Experiment:
     """One command, by a name of `palate.experiments.listed`.
 
-    `cases` may depend on the scale; `shown` picks the points of the table, which has the
+    `begin` makes what all runs have in common of the scale, a dataclass: of most, a world. `cases`
+    may depend on the scale; `shown` picks the points of the table, which has the
     measures `told`; the drawing has `ys` over `x`. `found` are the conclusions that go into the
     figures, and `border` a curve that is drawn with all.
     """
 
     name: str
-    cases: Callable[[Scale], Sequence[Case]]
+    cases: Callable[[Any], Sequence[Case]]
     x: Measure
     ys: Sequence[Measure]
     told: Sequence[Measure]
     shown: Callable[[Sequence[Mean]], Sequence[Mean]] = last
     found: Callable[[Sequence[Mean]], Mapping[str, Any]] = nothing
-    border: Callable[[Ground, Sequence[Mean]], Curve] | None = None
-    full: Scale = FULL
-    reduced: Scale = REDUCED
+    border: Callable[[Any, Sequence[Mean]], Curve] | None = None
+    begin: Callable[[Any], Any] = Ground.of
+    full: Any = FULL
+    reduced: Any = REDUCED
 
-    def scale(self, *, reduced: bool) -> Scale:
-        """The world's and the runs' size."""
+    def scale(self, *, reduced: bool) -> Any:
+        """The size of everything."""
         return self.reduced if reduced else self.full
 
 
@@ -71,9 +73,9 @@ def perform(
     """
     scale = what.scale(reduced=reduced)
     cases = chosen(what.cases(scale), lines)
-    ground = Ground.of(scale)
-    rows = run_all(ground, folder / RUNS, cases, seeds, say)
-    return write(what, folder, ground, rows)
+    ground = what.begin(scale)
+    rows = run_all(ground, scale, folder / RUNS, cases, seeds, say)
+    return write(what, folder, ground, scale, rows)
 
 
 def chosen(cases: Sequence[Case], lines: Sequence[str] | None) -> list[Case]:
@@ -92,7 +94,7 @@ def chosen(cases: Sequence[Case], lines: Sequence[str] | None) -> list[Case]:
 
 
 def write(
-    what: Experiment, folder: Path, ground: Ground, rows: Sequence[Mapping[str, Any]]
+    what: Experiment, folder: Path, ground: Any, scale: Any, rows: Sequence[Mapping[str, Any]]
 ) -> Outcome:
     """figures.json, and the drawing by the experiment's name."""
     found = means(rows)
@@ -101,7 +103,7 @@ def write(
     figures: dict[str, Any] = {
         "experiment": what.name,
         "asks": LISTED[what.name],
-        "scale": asdict(ground.scale),
+        "scale": asdict(scale),
         "found": what.found(found),
         "table": [header, *body],
         "points": [one.to_json() for one in found],

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 LISTED = {
     "frontier": "How near does each method come to the exact reward-KL frontier?",
+    "rlhf": "What does RLHF cost that DPO spares?",
     "over-optimisation": "When does more training make the true reward fall?",
     "displacement": "When does the chosen answer itself become less likely?",
     "length": "What does a taste of the annotators for long answers cost?",
@@ -18,6 +19,7 @@ LISTED = {
     "off-policy": "What are pairs worth that the model would not write itself?",
     "few-pairs": "How many pairs are enough?",
     "unseen": "How much goes to answers that are in no pair?",
+    "cost": "How do time and memory grow with lengths, shared prompts and the model?",
     "format": "What do pairs teach that differ in their form only?",
 }
 

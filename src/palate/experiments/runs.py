@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.experiments.ground import Ground
 from palate.resumable import RowLog
 
 Point = Mapping[str, float]
@@ -18,17 +17,18 @@ Point = Mapping[str, float]
 class Case:
     """One thing to run, with every seed.
 
-    `line` is what it is drawn as, `key` its name among the runs. What it gives are points, each a
-    measure by its name: one, or several of one run.
+    `line` is what it is drawn as, `key` its name among the runs. It is given what all runs have in
+    common and a seed, and gives points, each a measure by its name: one, or several of one run.
     """
 
     line: str
     key: str
-    run: Callable[[Ground, int], Sequence[Point]]
+    run: Callable[[Any, int], Sequence[Point]]
 
 
 def run_all(
-    ground: Ground,
+    ground: Any,
+    scale: Any,  # a dataclass
     path: Path,
     cases: Sequence[Case],
     seeds: Sequence[int],
@@ -40,7 +40,7 @@ def run_all(
     Raises `ValueError` for a file of another scale or other cases.
     """
     order = [(seed, case) for seed in seeds for case in cases]
-    what = {"scale": asdict(ground.scale), "cases": [one.key for one in cases]}
+    what = {"scale": asdict(scale), "cases": [one.key for one in cases]}
     with RowLog(path, what, [1] * len(order)) as log:
         for seed, case in order[len(log.rows) :]:
             began = time.perf_counter()

@@ -100,13 +100,13 @@ def memory(
         trained=trained * (TRAINED_BYTES + (4 if lora else 0)),
         reference=second + (masters if moving else 0),
         activations=activations(anatomy, largest, precision, lora=lora, fused=fused),
-        logits=_head(anatomy, largest, lora=lora, fused=fused),
+        logits=head_peak(anatomy, largest, lora=lora, fused=fused),
         last=max(4 * anatomy.parameters, 8 * trained),
         mapped=4 * anatomy.parameters if lora else 0,
     )
 
 
-def _head(anatomy: Anatomy, work: Work, *, lora: bool, fused: bool) -> int:
+def head_peak(anatomy: Anatomy, work: Work, *, lora: bool, fused: bool) -> int:
     """Bytes of the head at its peak."""
     if not fused:
         logits = int(4 * work.scored * anatomy.vocabulary)

@@ -1,0 +1,226 @@
+"""What does RLHF cost that DPO spares? The table that everyone repeats, measured.
+
+Methods get the same pairs and train on the same number of answers: DPO and its family on those of
+the pairs, RLHF half of them for its reward model and half of its own samples. Each is run over a
+grid of strengths and learning rates. A run that stops at a number that is not finite, or ends
+with less reward than it began with, has gone wrong: the share of those is how unstable a method
+is. What a method makes of the oracle's gain at the same KL is interpolated along its strengths,
+at its best rate.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from palate.experiments.experiment import Experiment
+from palate.experiments.figures import Mean, Measure
+from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
+from palate.experiments.online import Sampled, score_table, train_online
+from palate.experiments.runs import Case, Point
+from palate.experiments.training import Effort, train_offline
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+AT = 1.0  # nats, where rewards are compared
+_UPDATE = 128  # answers of a step, on both sides
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A method, the parameter that sets its strength with three values, and what it needs.
+
+    `stages` are trainings after SFT; `models` stand in memory at once: a cached reference does
+    not, a value head is part of the policy.
+    """
+
+    method: str
+    parameter: str
+    strengths: tuple[float, float, float]
+    judged: bool = False
+    models: str = "policy"
+
+    @property
+    def line(self) -> str:
+        """How it is called."""
+        return f"reward model, {self.method}" if self.judged else self.method
+
+    @property
+    def stages(self) -> int:
+        """The reward model is one of its own."""
+        return 2 if self.judged else 1
+
+
+PIPELINES = (
+    Pipeline("ppo", "beta", (1, 0.25, 0.05), True, "policy, reference, reward"),
+    Pipeline("grpo", "beta", (1, 0.25, 0.05), True, "policy, reference, reward"),
+    Pipeline("rloo", "beta", (1, 0.25, 0.05), True, "policy, reference, reward"),
+    Pipeline("dpo", "beta", (1, 0.25, 0.05)),
+    Pipeline("ipo", "tau", (0.5, 0.1, 0.02)),
+    Pipeline("kto", "beta", (2, 0.5, 0.1)),
+    Pipeline("orpo", "odds", (0.5, 2, 5)),
+    Pipeline("simpo", "beta", (1, 3, 10)),
+)
+
+
+def cases(scale: Scale) -> list[Case]:
+    """Every pipeline over three strengths and four rates."""
+    return [
+        Case(
+            one.line,
+            f"{one.line}, {one.parameter} {strength:g}, rate {rate:g}",
+            partial(_run, one, strength, rate),
+        )
+        for one in PIPELINES
+        for strength in one.strengths
+        for rate in RATES
+    ]
+
+
+def _run(one: Pipeline, strength: float, rate: float, ground: Ground, seed: int) -> list[Point]:
+    begun = ground.stands(ground.start)["reward"]
+    began = time.perf_counter()
+    try:
+        found, samples = _trained(one, strength, rate, ground, seed)
+    except FloatingPointError:
+        found, samples = {"kl": math.nan, "reward": math.nan, "share": math.nan}, 0
+    wrong = not found["reward"] >= begun  # NaN too
+    told = {name: found[name] for name in ("kl", "reward", "share")}
+    return [
+        {
+            "rate": rate,
+            "strength": strength,
+            **told,
+            "wrong": float(wrong),
+            "samples": float(samples),
+            "took": time.perf_counter() - began,
+        }
+    ]
+
+
+def _trained(
+    one: Pipeline, strength: float, rate: float, ground: Ground, seed: int
+) -> tuple[Mapping[str, float], int]:
+    """Where it stands, and the answers that it sampled; the budget is the scale's."""
+    steps = ground.scale.offline.steps
+    offline = Effort(steps, _UPDATE // 2, rate)
+    params = {one.parameter: strength}
+    pairs = ground.pairs(seed)
+    if not one.judged:
+        policy = train_offline(ground.lab(offline, seed), one.method, params, pairs)
+        return ground.stands(policy), 0
+    # The reward model has the rate that suits it: the grid is the method's.
+    half = replace(offline, steps=steps // 2, lr=ground.scale.offline.lr)
+    scores = score_table(train_offline(ground.lab(half, seed), "reward", {}, pairs), ground.words)
+    online = Effort(steps // 2, _UPDATE, rate)
+    sampled = Sampled(ground.scale.prompts, _UPDATE // ground.scale.prompts)
+    lab = ground.lab(online, seed)
+    policy = train_online(lab, one.method, params, scores - scores.mean(1, keepdim=True), sampled)
+    return ground.stands(policy), online.steps * online.batch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    line: str
+    stages: int
+    models: str
+    samples: float
+    seconds: float
+    rate: float
+    reward: float
+    spread: float
+    wrong: float
+
+
+def at_equal_kl(points: Sequence[tuple[float, float]], kl: float) -> float:
+    """The reward at a KL, between the two (KL, reward) that it lies between; NaN outside."""
+    ordered = sorted(point for point in points if all(map(math.isfinite, point)))
+    for (left, low), (right, high) in pairwise(ordered):
+        if left <= kl <= right:
+            return low + (high - low) * (kl - left) / (right - left) if right > left else high
+    return math.nan
+
+
+def rows(found: Sequence[Mean], kl: float = AT) -> list[Row]:
+    """Of each pipeline, at the rate at which its reward at that KL is best."""
+    table = []
+    for one in PIPELINES:
+        own = [mean for mean in found if mean.line == one.line]
+        if not own:
+            continue
+        best: tuple[float, float, float] | None = None
+        for rate in sorted({mean.value("rate") for mean in own}):
+            at = [mean for mean in own if mean.value("rate") == rate]
+            by_seed = [
+                at_equal_kl([(m.each["kl"][n], m.each["reward"][n]) for m in at], kl)
+                for n in range(at[0].seeds)
+            ]
+            there = [value for value in by_seed if math.isfinite(value)]
+            if len(there) < len(by_seed):
+                continue
+            spread = statistics.stdev(there) if len(there) > 1 else 0.0
+            if best is None or statistics.fmean(there) > best[1]:
+                best = rate, statistics.fmean(there), spread
+        rate, reward, spread = best or (math.nan, math.nan, math.nan)
+        wrong = statistics.fmean(value for mean in own for value in mean.each["wrong"])
+        took = statistics.median(value for mean in own for value in mean.each["took"])
+        samples = max(mean.value("samples") for mean in own)
+        table.append(
+            Row(one.line, one.stages, one.models, samples, took, rate, reward, spread, wrong)
+        )
+    return table
+
+
+def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
+    """The table, by pipeline."""
+    return {
+        row.line: {
+            name: value if isinstance(value, str) or math.isfinite(value) else None
+            for name in Row.__slots__
+            if (value := getattr(row, name)) is not None
+        }
+        for row in rows(found)
+    }
+
+
+def shown(found: Sequence[Mean]) -> list[Mean]:
+    """The pipelines' lines as points."""
+    return [
+        Mean(
+            row.line,
+            row.line,
+            0,
+            {
+                name: [getattr(row, name)]
+                for name in ("stages", "samples", "seconds", "rate", "reward", "spread", "wrong")
+            },
+            row.seconds,
+        )
+        for row in rows(found)
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="rlhf",
+    cases=cases,
+    x=KL,
+    ys=[REWARD, SHARE, Measure("wrong", "runs gone wrong", percent=True)],
+    told=[
+        Measure("stages", "stages", digits=0),
+        Measure("samples", "answers sampled", digits=0),
+        Measure("seconds", "seconds", digits=0),
+        Measure("rate", "best rate", digits=4),
+        Measure("reward", f"reward at {AT:g} nat"),
+        Measure("spread", "± over seeds"),
+        Measure("wrong", "runs gone wrong", percent=True, digits=1),
+    ],
+    shown=shown,
+    found=concluded,
+)
