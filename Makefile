@@ -48,6 +48,7 @@ docs: $(DEV)
 docs-check: $(DEV)
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python scripts/formats.py --check
+	$(BIN)/python scripts/experiments.py --check
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
 check: lint types docs-check test

@@ -1,7 +1,7 @@
 """How many pairs are enough?
 
 The same steps on ever more pairs; and as the remedy, DPO that keeps a fifth of its pairs apart
-and takes the weights at which their loss was lowest (`train.keep: best`).
+and takes the weights at which their loss was lowest (`train.best: loss`).
 """
 
 from __future__ import annotations
