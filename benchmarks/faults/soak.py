@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,20 +72,19 @@ def _serving(folder: Path, count: int) -> list[int]:
 
     points: list[int] = []
 
-    async def ask(client: httpx.AsyncClient, free: asyncio.Semaphore, number: int) -> None:
-        text = f"question {number} {'x' * (number % 40)}"
-        messages = [{"role": "user", "content": text}]
-        body = {"model": "tiny", "messages": messages, "max_tokens": 1 + number % 12}
-        async with free:
+    async def ask(client: httpx.AsyncClient, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            text = f"question {number} {'x' * (number % 40)}"
+            messages = [{"role": "user", "content": text}]
+            body = {"model": "tiny", "messages": messages, "max_tokens": 1 + number % 12}
             found = await client.post("chat/completions", json=body, timeout=300)
             assert found.status_code == 200, found.text
             points.append(resident())
 
     async def all_of_them(url: str) -> None:
-        free = asyncio.Semaphore(AT_ONCE)
-        limits = httpx.Limits(max_connections=AT_ONCE)
-        async with httpx.AsyncClient(base_url=url, limits=limits) as client:
-            await asyncio.gather(*(ask(client, free, number) for number in range(count)))
+        numbers = iter(range(count))
+        async with httpx.AsyncClient(base_url=url) as client:
+            await asyncio.gather(*(ask(client, numbers) for _ in range(AT_ONCE)))
 
     model = save_tiny(folder / "model")
     with Served([Entry("tiny", str(model))], rows=AT_ONCE) as served:

@@ -16,10 +16,9 @@ import torch
 from palate.evaluate.findings import rewards
 from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
-from palate.experiments.figures import Mean, Measure, runs
+from palate.experiments.figures import CLEAR, Mean, Measure, runs
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
 from palate.experiments.learner import table
-from palate.experiments.over_optimisation import CLEAR
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Watch
 from palate.model.policy import Policy

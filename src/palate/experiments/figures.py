@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Curve = Sequence[tuple[float, float]]
+CLEAR = 2.0  # standard errors that a difference must be beyond
 
 
 @dataclass(frozen=True, slots=True)

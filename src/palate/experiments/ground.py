@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -48,7 +47,7 @@ FULL_ENDS = replace(FULL, symbols=4, length=6, prompts=4, ends=True)
 REDUCED_ENDS = replace(REDUCED, ends=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ground:
     """A world, its reference and its frontier, at a scale."""
 
@@ -57,7 +56,7 @@ class Ground:
     start: Policy
     reference: Tensor
     frontier: Frontier
-    _learned: dict[int, Tensor] = field(default_factory=dict)
+    _learned: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, scale: Scale) -> Ground:
@@ -78,16 +77,9 @@ class Ground:
         """The world itself."""
         return self.words.world
 
-    @functools.cached_property
-    def first(self) -> Lab:
-        """A lab of this ground: every other one has its reference's log-probs."""
-        return Lab(self.start, self.words, self.scale.offline, 0)
-
     def lab(self, effort: Effort, seed: int) -> Lab:
         """A run's beginning."""
-        lab = Lab(self.start, self.words, effort, seed)
-        lab.__dict__["reference"] = self.first.reference  # computed once for all
-        return lab
+        return Lab(self.start, self.words, effort, seed)
 
     def pairs(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 
 from palate.evaluate.findings import heldout_loss
 from palate.experiments.experiment import Experiment
-from palate.experiments.figures import Mean, Measure, apart, runs
+from palate.experiments.figures import CLEAR, Mean, Measure, apart, runs
 from palate.experiments.ground import KL, REWARD, Ground, Scale
 from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
@@ -27,7 +27,6 @@ from palate.model.policy import Policy
 _SHARE = 0.05  # of the scale's pairs: 1,000
 _LONGER = 2  # times the scale's steps
 _LOOKS = 20
-CLEAR = 2.0  # standard errors
 
 
 def cases(scale: Scale) -> list[Case]:

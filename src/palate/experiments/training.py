@@ -58,7 +58,16 @@ class Watch:
     heldout: Pairs | None = None
 
 
-@dataclass(frozen=True)
+@functools.lru_cache(maxsize=4)
+def reference_table(start: Policy, words: Words) -> Tensor:
+    """log-probs of every symbol of every answer, [P, A, T] in fp32, once for all runs.
+
+    Nobody trains the reference itself, only copies.
+    """
+    return token_table(start, words.world).float()
+
+
+@dataclass(frozen=True, slots=True)
 class Lab:
     """What a run begins with: the reference, its world's words, the effort and the seed."""
 
@@ -67,17 +76,12 @@ class Lab:
     effort: Effort
     seed: int
 
-    @functools.cached_property
-    def reference(self) -> Tensor:
-        """log-probs of every symbol of every answer, [P, A, T] in fp32."""
-        return token_table(self.start, self.words.world).float()
-
     def split(self, part: Sequence[Rendered], *, reference: bool) -> Split:
         """Examples with what the reference says of them, if somebody asks."""
         if not reference:
             return Split(part, None)
-        table, world = self.reference, self.words.world
-        tokens = world.tokens_A.tolist()
+        table = reference_table(self.start, self.words)
+        tokens = self.words.world.tokens_A.tolist()
         rows = []
         for example in part:
             places = [self.words.place(branch) for branch in example.branches]
