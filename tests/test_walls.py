@@ -98,7 +98,9 @@ ROOMS = {
     "run": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"rollout", "stages"}),  # each other's
     "stages": Room(FOUNDATION | DATA | {"progress"} | ENGINE | {"run"}),
     "guard": Room(FOUNDATION | DATA | {"progress", "run"} | ENGINE),
-    "experiments": Room(FOUNDATION | {"progress", "resumable"} | (ENGINE - {"ship"}) | {"rollout"}),
+    "experiments": Room(
+        FOUNDATION | {"progress", "resumable", "curate"} | (ENGINE - {"ship"}) | {"rollout"}
+    ),
     "web": Room(FOUNDATION | DATA | {"progress"}, {"pydantic", "yaml", "pyarrow"} | SERVER),
     "serve": Room(
         FOUNDATION | {"generate", "model", "tokens", "guard", "store", "ingest", "web"},
