@@ -31,6 +31,19 @@ class Pairs:
         return Pairs(self.prompt[rows], self.chosen[rows], self.rejected[rows])
 
 
+def masses(logps_PA: Tensor, pairs: Pairs) -> tuple[float, float, float]:
+    """Probability of what was chosen, of what was only rejected, and of what is in no pair.
+
+    Of each prompt by itself, and then the mean.
+    """
+    masks = torch.zeros(2, *logps_PA.shape, dtype=torch.bool)
+    masks[0, pairs.prompt, pairs.chosen] = True
+    masks[1, pairs.prompt, pairs.rejected] = True
+    masks[1] &= ~masks[0]
+    chosen, rejected = (float((logps_PA.exp() * mask).sum(1).mean()) for mask in masks)
+    return chosen, rejected, 1 - chosen - rejected
+
+
 @dataclass(frozen=True, slots=True)
 class Thumbs:
     """Numbers of a prompt and an answer, and whether its thumb is up: [N] each."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from palate.evaluate.findings import rewards
-from palate.experiments.data import Pairs
+from palate.experiments.data import Pairs, masses
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import CLEAR, Mean, Measure, runs
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
@@ -74,13 +74,11 @@ def _stands(ground: Ground, pairs: Pairs, policy: Policy, step: int, fell: bool)
     """`chosen` and `rejected`: mean log-ratios; `elsewhere`: mass on answers in no pair."""
     logps = table(policy, ground.world)
     ratio = logps - ground.reference
-    inside = torch.zeros_like(logps, dtype=torch.bool)
-    inside[pairs.prompt, pairs.chosen] = inside[pairs.prompt, pairs.rejected] = True
     return {
         "step": step,
         "chosen": float(ratio[pairs.prompt, pairs.chosen].mean()),
         "rejected": float(ratio[pairs.prompt, pairs.rejected].mean()),
-        "elsewhere": float((logps.exp() * ~inside).sum(1).mean()),
+        "elsewhere": masses(logps, pairs)[2],
         "alarm": float(fell),
         **ground.stands(logps),
     }

@@ -52,7 +52,6 @@ class Experiment:
 class Outcome:
     """Where the files are, and the table."""
 
-    folder: Path
     figures: Path
     drawing: Path
     table: tuple[list[str], list[list[str]]]
@@ -110,7 +109,7 @@ def write(
     }
     if border is not None:
         figures["border"] = [[round(x, 6), round(y, 6)] for x, y in border]
-    outcome = Outcome(folder, folder / FIGURES, folder / f"{what.name}.svg", (header, body))
+    outcome = Outcome(folder / FIGURES, folder / f"{what.name}.svg", (header, body))
     write_json(outcome.figures, figures)
     write_text(outcome.drawing, draw(found, what.x, what.ys, border))
     return outcome

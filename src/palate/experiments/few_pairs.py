@@ -13,7 +13,6 @@ from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
-from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Watch
 from palate.model.policy import Policy
@@ -24,7 +23,7 @@ _APART = 5  # one in so many is not trained on
 
 
 def cases(scale: Scale) -> list[Case]:
-    """Six lines by six counts; at the reduced scale, counts up to its pairs."""
+    """Seven lines by six counts; at the reduced scale, counts up to its pairs."""
     counts = [count for count in COUNTS if count <= 1.5 * scale.pairs]
     methods: dict[str, tuple[str, Mapping[str, Any]]] = {
         "dpo": ("dpo", {"beta": 0.25}),
@@ -62,9 +61,8 @@ def _best(ground: Ground, seed: int, pairs: Pairs) -> Point:
 
 
 def _judged(ground: Ground, seed: int, pairs: Pairs) -> Point:
-    scores, scale = ground.reward_model(pairs, seed), ground.scale
-    lab, sampled = ground.lab(scale.online, seed), Sampled(scale.prompts, scale.answers)
-    return ground.stands(train_online(lab, "grpo", {"beta": 0.25}, scores, sampled))
+    scores = ground.reward_model(pairs, seed)
+    return ground.stands(ground.sample("grpo", {"beta": 0.25}, scores, seed))
 
 
 EXPERIMENT = Experiment(

@@ -15,7 +15,6 @@ from typing import Any, Literal
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Curve, Mean, Measure
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
-from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Effort
 from palate.experiments.world import Frontier, best_of
@@ -94,12 +93,10 @@ def stands(ground: Ground, setting: Setting, seed: int) -> Point:
         pairs = ground.pairs(seed)
         policy = ground.train(setting.method, setting.params, pairs, seed, effort)
         return {**ground.stands(policy), "samples": 0}
-    scale = ground.scale
     shown = ground.pairs(seed) if setting.method == "spin" else None
-    sampled = Sampled(scale.prompts, scale.answers, shown=shown)
-    lab = ground.lab(part(scale.online, setting.share), seed)
-    policy = train_online(lab, setting.method, setting.params, scores, sampled)
-    return {**ground.stands(policy), "samples": lab.effort.steps * lab.effort.batch}
+    effort = part(ground.scale.online, setting.share)
+    policy = ground.sample(setting.method, setting.params, scores, seed, effort, shown=shown)
+    return {**ground.stands(policy), "samples": effort.steps * effort.batch}
 
 
 def part(effort: Effort, share: float) -> Effort:

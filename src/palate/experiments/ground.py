@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.experiments.data import Pairs, Thumbs, Words, draw_pairs
 from palate.experiments.figures import Measure
 from palate.experiments.learner import reference, table
-from palate.experiments.online import score_table
+from palate.experiments.online import Sampled, score_table, train_online
 from palate.experiments.training import Effort, Lab, Watch, train_offline
 from palate.experiments.world import Frontier, World, make_world, measure
 from palate.model.policy import Policy
@@ -117,6 +117,22 @@ class Ground:
         lab = self.lab(effort or self.scale.offline, seed)
         return train_offline(lab, method, params, data, watch)
 
+    def sample(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        scores_PA: Tensor,
+        seed: int,
+        effort: Effort | None = None,
+        watch: Watch | None = None,
+        *,
+        shown: Pairs | None = None,
+    ) -> Policy:
+        """A method that learns from its own samples, judged by scores [P, A]."""
+        lab = self.lab(effort or self.scale.online, seed)
+        sampled = Sampled(self.scale.prompts, self.scale.answers, shown=shown)
+        return train_online(lab, method, params, scores_PA, sampled, watch)
+
     def learned(self, seed: int) -> Tensor:
         """The reward model of the seed's pairs, which is trained once for runs in a row."""
         if seed not in self._learned:
@@ -124,9 +140,9 @@ class Ground:
             self._learned[seed] = self.reward_model(self.pairs(seed), seed)
         return self._learned[seed]
 
-    def reward_model(self, pairs: Pairs, seed: int) -> Tensor:
+    def reward_model(self, pairs: Pairs, seed: int, effort: Effort | None = None) -> Tensor:
         """Scores of a reward model of these pairs, [P, A], with mean 0 by prompt."""
-        scores = score_table(self.train("reward", {}, pairs, seed), self.words)
+        scores = score_table(self.train("reward", {}, pairs, seed, effort), self.words)
         return scores - scores.mean(1, keepdim=True)
 
     def stands(self, policy: Policy | Tensor) -> dict[str, float]:

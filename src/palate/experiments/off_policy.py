@@ -18,7 +18,6 @@ from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
 from palate.experiments.ground import KL, REWARD, SHARE, WORLD_SEED, Ground, Scale
 from palate.experiments.learner import human
-from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 
 MIXED = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -81,9 +80,7 @@ def owned(ground: Ground, pairs: Pairs) -> float:
 
 
 def _online(ground: Ground, seed: int) -> Point:
-    scale = ground.scale
-    lab, sampled = ground.lab(scale.online, seed), Sampled(scale.prompts, scale.answers)
-    policy = train_online(lab, "online-dpo", {"beta": 0.25}, ground.world.rewards, sampled)
+    policy = ground.sample("online-dpo", {"beta": 0.25}, ground.world.rewards, seed)
     return {"mixed": 0.0, "away": 0.0, "own": 1.0, "alarm": 0.0, **ground.stands(policy)}
 
 

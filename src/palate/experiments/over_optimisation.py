@@ -19,7 +19,6 @@ from palate.evaluate.findings import heldout_loss
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import CLEAR, Mean, Measure, apart, runs
 from palate.experiments.ground import KL, REWARD, Ground, Scale
-from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Watch
 from palate.model.policy import Policy
@@ -78,8 +77,8 @@ def _offline(
 
 def _online(judge: str, count: int, ground: Ground, seed: int) -> list[Point]:
     """By a reward model of the same few pairs, or by the truth; nearly without a tie."""
-    scale = ground.scale
-    effort = replace(scale.online, steps=_LONGER * scale.online.steps, schedule="constant")
+    effort = ground.scale.online
+    effort = replace(effort, steps=_LONGER * effort.steps, schedule="constant")
     scores = ground.world.rewards
     if judge == "learned":
         scores = ground.reward_model(ground.pairs(seed, count), seed)
@@ -88,9 +87,8 @@ def _online(judge: str, count: int, ground: Ground, seed: int) -> list[Point]:
     def look(step: int, policy: Policy, *_: Mapping[str, float]) -> None:
         points.append({"step": step, **_stands(ground, policy)})
 
-    sampled = Sampled(scale.prompts, scale.answers)
     watch = Watch(effort.steps // _LOOKS, look)
-    train_online(ground.lab(effort, seed), "grpo", {"beta": 0.02}, scores, sampled, watch)
+    ground.sample("grpo", {"beta": 0.02}, scores, seed, effort, watch)
     return points
 
 

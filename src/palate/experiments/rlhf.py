@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Mean, Measure
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
-from palate.experiments.online import Sampled, score_table, train_online
+from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Effort, train_offline
 
@@ -83,7 +83,7 @@ def cases(scale: Scale) -> list[Case]:
 
 
 def _run(one: Pipeline, strength: float, rate: float, ground: Ground, seed: int) -> list[Point]:
-    begun = ground.stands(ground.start)["reward"]
+    begun = ground.stands(ground.reference)["reward"]
     began = time.perf_counter()
     try:
         found, samples = _trained(one, strength, rate, ground, seed)
@@ -116,11 +116,11 @@ def _trained(
         return ground.stands(policy), 0
     # The reward model has the rate that suits it: the grid is the method's.
     half = replace(offline, steps=steps // 2, lr=ground.scale.offline.lr)
-    scores = score_table(train_offline(ground.lab(half, seed), "reward", {}, pairs), ground.words)
+    scores = ground.reward_model(pairs, seed, half)
     online = Effort(steps // 2, _UPDATE, rate)
     sampled = Sampled(ground.scale.prompts, _UPDATE // ground.scale.prompts)
     lab = ground.lab(online, seed)
-    policy = train_online(lab, one.method, params, scores - scores.mean(1, keepdim=True), sampled)
+    policy = train_online(lab, one.method, params, scores, sampled)
     return ground.stands(policy), online.steps * online.batch
 
 
@@ -183,8 +183,7 @@ def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
     return {
         row.line: {
             name: value if isinstance(value, str) or math.isfinite(value) else None
-            for name in Row.__slots__
-            if (value := getattr(row, name)) is not None
+            for name, value in asdict(row).items()
         }
         for row in rows(found)
     }

@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-
-from palate.experiments.data import Pairs
+from palate.experiments.data import Pairs, masses
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
 from palate.experiments.learner import table
-from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Watch
 from palate.model.policy import Policy
@@ -29,7 +26,7 @@ _SURE = 100.0  # times the true rewards: what the better answer wins by
 
 
 def cases(scale: Scale) -> list[Case]:
-    """Methods on the same few pairs, and the truth as the judge of own samples."""
+    """Methods on the same few pairs, and a reward model of them as the judge of own samples."""
     lines: dict[str, tuple[str, Mapping[str, Any]]] = {
         "dpo, weak tie": ("dpo", {"beta": 0.05}),
         "dpo, strong tie": ("dpo", {"beta": 1.0}),
@@ -56,16 +53,15 @@ def _offline(method: str, params: Mapping[str, Any], ground: Ground, seed: int) 
 
 
 def _online(ground: Ground, seed: int) -> list[Point]:
-    pairs, scale = _pairs(ground, seed), ground.scale
+    pairs = _pairs(ground, seed)
     scores = ground.reward_model(pairs, seed)
     points = [_stands(ground, pairs, ground.start, 0)]
 
     def look(step: int, policy: Policy, *_: Any) -> None:
         points.append(_stands(ground, pairs, policy, step))
 
-    lab, sampled = ground.lab(scale.online, seed), Sampled(scale.prompts, scale.answers)
-    watch = Watch(scale.online.steps // _LOOKS, look)
-    train_online(lab, "grpo", {"beta": 0.05}, scores, sampled, watch)
+    watch = Watch(ground.scale.online.steps // _LOOKS, look)
+    ground.sample("grpo", {"beta": 0.05}, scores, seed, watch=watch)
     return points
 
 
@@ -77,16 +73,12 @@ def _pairs(ground: Ground, seed: int) -> Pairs:
 def _stands(ground: Ground, pairs: Pairs, policy: Policy, step: int) -> Point:
     """`unseen`, `chosen` and `rejected` are masses of answers, by prompt and then the mean."""
     logps = table(policy, ground.world)
-    masks = torch.zeros(2, *logps.shape, dtype=torch.bool)
-    masks[0, pairs.prompt, pairs.chosen] = True
-    masks[1, pairs.prompt, pairs.rejected] = True
-    masks[1] &= ~masks[0]
-    chosen, rejected = ((logps.exp() * mask).sum(1).mean() for mask in masks)
+    chosen, rejected, unseen = masses(logps, pairs)
     return {
         "step": step,
-        "unseen": float(1 - chosen - rejected),
-        "chosen": float(chosen),
-        "rejected": float(rejected),
+        "unseen": unseen,
+        "chosen": chosen,
+        "rejected": rejected,
         **ground.stands(logps),
     }
 
