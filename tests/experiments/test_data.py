@@ -31,6 +31,24 @@ def test_each_answer_comes_as_often_as_the_policy_says_it() -> None:
     )
 
 
+def test_the_second_is_drawn_as_if_the_first_were_not_there() -> None:
+    """Of answers with .5, .3, .2 and one that is never said: P(first, second) by hand.
+
+    .5 · .3/.5, .5 · .2/.5; .3 · .5/.7, .3 · .2/.7; .2 · .5/.8, .2 · .3/.8.
+    """
+    policy = torch.tensor([[0.5, 0.0, 0.3, 0.2]], dtype=torch.float64).log()
+    # By these scores the later answer wins: the order in a pair is that of the numbers.
+    sure = 1000 * torch.arange(4.0, dtype=torch.float64).expand(1, -1)
+    pairs = draw_pairs(policy, sure, 200_000, 5)
+    assert bool((pairs.chosen > pairs.rejected).all())
+    found = torch.bincount(4 * pairs.rejected + pairs.chosen, minlength=16) / len(pairs)
+    expected = torch.zeros(16)
+    expected[0 * 4 + 2] = 0.3 + 0.15 / 0.7  # .514286
+    expected[0 * 4 + 3] = 0.2 + 0.1 / 0.8  # .325
+    expected[2 * 4 + 3] = 0.06 / 0.7 + 0.06 / 0.8  # .160714
+    assert torch.allclose(found, expected, atol=5e-3)
+
+
 def test_flips_turn_over_the_share_that_is_asked_for() -> None:
     plain, flipped = (
         draw_pairs(UNIFORM, WORLD.rewards, 20_000, 9, flips=flips) for flips in (0.0, 0.2)

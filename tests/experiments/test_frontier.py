@@ -62,7 +62,7 @@ def test_the_reward_model_is_trained_once_a_seed(
 ) -> None:
     asked: list[int] = []
 
-    def made(self: Ground, pairs: object, seed: int) -> torch.Tensor:
+    def made(self: Ground, pairs: object, seed: int, effort: object) -> torch.Tensor:
         asked.append(seed)
         return torch.zeros(1)
 

@@ -83,28 +83,51 @@ def draw_pairs(
     draw = torch.Generator().manual_seed(seed)
     prompt = torch.randint(len(policy_PA), (count,), generator=draw)
     p = policy_PA.exp()
-    first = torch.multinomial(p[prompt], 1, generator=draw)[:, 0]
-    second = _another(p, prompt, first, rivals, draw)
+    up_to = p.cumsum(1)
+    first = _drawn(up_to, prompt, _uniform(count, draw) * up_to[prompt, -1])
+    if rivals is None:
+        second = _other(up_to, prompt, first, draw)
+    else:
+        second = _rival(p, prompt, first, rivals, draw)
     gap = scores_PA[prompt, first] - scores_PA[prompt, second]
-    wins = torch.rand(count, generator=draw, dtype=torch.float64) < gap.sigmoid()
+    wins = _uniform(count, draw) < gap.sigmoid()
     wins ^= torch.rand(count, generator=draw) < flips
     return Pairs(prompt, torch.where(wins, first, second), torch.where(wins, second, first))
 
 
-def _another(
+def _uniform(count: int, draw: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=draw, dtype=torch.float64)
+
+
+def _drawn(up_to_PA: Tensor, prompt: Tensor, at: Tensor) -> Tensor:
+    """The answer within whose part of a prompt's mass, laid end to end, a place `at` is, [n]."""
+    found = torch.empty_like(prompt)
+    for number, up_to in enumerate(up_to_PA):
+        asked = prompt == number
+        found[asked] = torch.searchsorted(up_to, at[asked], right=True)
+    return found.clamp(max=up_to_PA.shape[1] - 1)
+
+
+def _other(up_to_PA: Tensor, prompt: Tensor, first: Tensor, draw: torch.Generator) -> Tensor:
+    """An answer drawn for each row, given that it is not the first: its part is left out."""
+    end, total = up_to_PA[prompt, first], up_to_PA[prompt, -1]
+    begin = torch.where(first > 0, up_to_PA[prompt, first - 1], 0.0)
+    at = _uniform(len(prompt), draw) * (begin + (total - end))
+    return _drawn(up_to_PA, prompt, torch.where(at < begin, at, end + (at - begin)))
+
+
+def _rival(
     p_PA: Tensor,
     prompt: Tensor,
     first: Tensor,
-    rivals: Callable[[Tensor], Tensor] | None,
+    rivals: Callable[[Tensor], Tensor],
     draw: torch.Generator,
 ) -> Tensor:
-    """An answer drawn for each row, given that it is not the first and may stand beside it."""
+    """An answer drawn for each row of those that may stand beside the first, and not that one."""
     found = []
     for asked, one in zip(prompt.split(_ROWS), first.split(_ROWS), strict=True):
-        without = p_PA[asked].scatter(1, one[:, None], 0.0)
-        if rivals is not None:
-            without = without * rivals(one)
-        found.append(torch.multinomial(without, 1, generator=draw)[:, 0])
+        allowed = (p_PA[asked] * rivals(one)).scatter(1, one[:, None], 0.0)
+        found.append(torch.multinomial(allowed, 1, generator=draw)[:, 0])
     return torch.cat(found)
 
 

@@ -21,54 +21,62 @@ from palate.experiments.world import Frontier, best_of
 
 Judge = Literal["none", "learned", "true"]
 _CURVE = 60  # points of the frontier's drawing
+_MORE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A method with its parameters, and who judges what it samples.
 
-    `share` is that of the effort's steps: the axis of methods without a strength to set.
+    `share` is that of the effort's steps: the axis of methods without a strength to set. `more`
+    is how many times the pairs, and the steps, of the others it has.
     """
 
     method: str
     params: Mapping[str, Any] = field(default_factory=dict)
     judge: Judge = "none"
     share: float = 1.0
+    more: int = 1
 
     @property
     def key(self) -> str:
         """What it is called among the runs."""
         words = [f"{name}={value:g}" for name, value in self.params.items()]
         words += [f"steps={self.share:g}"] if self.share != 1 else []
+        words += [f"{self.more} times the pairs"] if self.more != 1 else []
         words += [f"{self.judge} reward"] if self.judge != "none" else []
         return " ".join([self.method, *words])
 
     @property
     def line(self) -> str:
-        """The method and its judge: what is one line of the plot."""
-        return self.method if self.judge == "none" else f"{self.method}, {self.judge} reward"
+        """The method, its judge and its data: what is one line of the plot."""
+        words = [self.method]
+        words += [f"{self.judge} reward"] if self.judge != "none" else []
+        words += [f"{self.more} times the pairs"] if self.more != 1 else []
+        return ", ".join(words)
 
 
 def settings() -> list[Setting]:
     """Every method over the axis that moves it along the frontier."""
     found: list[Setting] = []
-    found += [Setting("sft", share=share) for share in (0.125, 0.25, 0.5, 1, 2)]
+    found += [Setting("sft", share=share) for share in (0.125, 0.25, 0.5, 1)]
     strengths: dict[tuple[str, str], Sequence[float]] = {
-        ("dpo", "beta"): (2, 1, 0.5, 0.25, 0.1, 0.05),
-        ("robust-dpo", "beta"): (2, 1, 0.5, 0.25, 0.1),
-        ("ipo", "tau"): (1, 0.5, 0.2, 0.1, 0.05, 0.02),
-        ("kto", "beta"): (4, 2, 1, 0.5, 0.25),
-        ("orpo", "odds"): (0.1, 0.5, 1, 2, 5),
-        ("simpo", "beta"): (0.5, 1, 2, 5, 10),
-        ("spin", "beta"): (2, 1, 0.5, 0.25, 0.1),
-        ("sppo", "eta"): (0.5, 1, 2, 5, 10),
+        ("dpo", "beta"): (2, 1, 0.5, 0.25, 0.1),
+        ("robust-dpo", "beta"): (1, 0.5, 0.25),
+        ("ipo", "tau"): (1, 0.3, 0.1, 0.03),
+        ("kto", "beta"): (2, 1, 0.5, 0.25),
+        ("orpo", "odds"): (0.2, 0.5, 1, 3),
+        ("simpo", "beta"): (0.5, 1, 3, 10),
+        ("spin", "beta"): (2, 1, 0.5, 0.25),
+        ("sppo", "eta"): (0.5, 1, 3, 10),
     }
+    found += [Setting("dpo", {"beta": beta}, more=_MORE) for beta in (0.25, 0.1)]
     for (method, name), values in strengths.items():
         judge: Judge = "learned" if method == "sppo" else "none"
         found += [Setting(method, {name: value}, judge) for value in values]
     for judge in ("learned", "true"):
         for method in ("grpo", "rloo", "ppo"):
-            found += [Setting(method, {"beta": b}, judge) for b in (2, 1, 0.5, 0.25, 0.1)]
+            found += [Setting(method, {"beta": b}, judge) for b in (1, 0.5, 0.25, 0.1)]
         found += [Setting("best-of-n", {"n": 2**k}, judge) for k in range(1, 9)]
     return found
 
@@ -84,13 +92,14 @@ def cases(scale: Scale) -> list[Case]:
 
 def stands(ground: Ground, setting: Setting, seed: int) -> Point:
     """Where one run comes to, and how many answers it sampled."""
-    scores = ground.learned(seed) if setting.judge == "learned" else ground.world.rewards
+    learned = setting.judge == "learned"
+    scores = ground.learned(seed).scores if learned else ground.world.rewards
     if setting.method == "best-of-n":
         found = best_of(int(setting.params["n"]), ground.reference, scores)
         return {**ground.stands(found), "samples": 0}
     if setting.judge == "none" and setting.method != "spin":
-        effort = part(ground.scale.offline, setting.share)
-        pairs = ground.pairs(seed)
+        effort = part(ground.scale.offline, setting.share * setting.more)
+        pairs = ground.pairs(seed, setting.more * ground.scale.pairs)
         policy = ground.train(setting.method, setting.params, pairs, seed, effort)
         return {**ground.stands(policy), "samples": 0}
     shown = ground.pairs(seed) if setting.method == "spin" else None

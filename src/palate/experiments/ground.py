@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +19,7 @@ from palate.experiments.world import Frontier, World, make_world, measure
 from palate.model.policy import Policy
 
 WORLD_SEED = 0
-_OFFLINE, _ONLINE = Effort(400, 64, 1e-3), Effort(200, 128, 1e-3)
+_OFFLINE, _ONLINE = Effort(400, 64, 1e-3), Effort(200, 64, 1e-3)
 # What `Ground.stands` tells.
 KL = Measure("kl", "KL, nats")
 REWARD = Measure("reward", "true reward")
@@ -32,7 +33,7 @@ class Scale:
 
     symbols: int = 8
     length: int = 4
-    prompts: int = 8
+    prompts: int = 4
     pairs: int = 20_000
     offline: Effort = _OFFLINE
     online: Effort = _ONLINE
@@ -43,8 +44,16 @@ class Scale:
 FULL = Scale()
 REDUCED = Scale(3, 3, 4, 4000, Effort(120, 64, 1e-3), Effort(40, 64, 1e-3), 16)
 # Where answers end by themselves: 5,461 of up to six symbols, or 40 of up to three.
-FULL_ENDS = replace(FULL, symbols=4, length=6, prompts=4, ends=True)
+FULL_ENDS = replace(FULL, symbols=4, length=6, ends=True)
 REDUCED_ENDS = replace(REDUCED, ends=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a reward model says of every answer, [P, A], and the seconds that it took to train."""
+
+    scores: Tensor
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,9 @@ class Ground:
     start: Policy
     reference: Tensor
     frontier: Frontier
-    _learned: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _learned: dict[tuple[int, Effort | None], Learned] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def of(cls, scale: Scale) -> Ground:
@@ -133,12 +144,15 @@ class Ground:
         sampled = Sampled(self.scale.prompts, self.scale.answers, shown=shown)
         return train_online(lab, method, params, scores_PA, sampled, watch)
 
-    def learned(self, seed: int) -> Tensor:
+    def learned(self, seed: int, effort: Effort | None = None) -> Learned:
         """The reward model of the seed's pairs, which is trained once for runs in a row."""
-        if seed not in self._learned:
+        wanted = seed, effort
+        if wanted not in self._learned:
             self._learned.clear()
-            self._learned[seed] = self.reward_model(self.pairs(seed), seed)
-        return self._learned[seed]
+            began = time.perf_counter()
+            scores = self.reward_model(self.pairs(seed), seed, effort)
+            self._learned[wanted] = Learned(scores, time.perf_counter() - began)
+        return self._learned[wanted]
 
     def reward_model(self, pairs: Pairs, seed: int, effort: Effort | None = None) -> Tensor:
         """Scores of a reward model of these pairs, [P, A], with mean 0 by prompt."""

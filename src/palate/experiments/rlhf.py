@@ -21,10 +21,11 @@ from typing import Any
 
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Mean, Measure
-from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
+from palate.experiments.ground import KL, REWARD, SHARE, Ground, Learned, Scale
 from palate.experiments.online import Sampled, train_online
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Effort, train_offline
+from palate.model.policy import Policy
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 AT = 1.0  # nats, where rewards are compared
@@ -84,11 +85,14 @@ def cases(scale: Scale) -> list[Case]:
 
 def _run(one: Pipeline, strength: float, rate: float, ground: Ground, seed: int) -> list[Point]:
     begun = ground.stands(ground.reference)["reward"]
+    half = replace(ground.scale.offline, steps=ground.scale.offline.steps // 2, batch=_UPDATE // 2)
+    judge = ground.learned(seed, half) if one.judged else None
     began = time.perf_counter()
+    samples = 0 if judge is None else half.steps * _UPDATE
     try:
-        found, samples = _trained(one, strength, rate, ground, seed)
+        found = ground.stands(_trained(one, strength, rate, ground, seed, judge))
     except FloatingPointError:
-        found, samples = {"kl": math.nan, "reward": math.nan, "share": math.nan}, 0
+        found = {"kl": math.nan, "reward": math.nan, "share": math.nan}
     wrong = not found["reward"] >= begun  # NaN too
     told = {name: found[name] for name in ("kl", "reward", "share")}
     return [
@@ -98,30 +102,23 @@ def _run(one: Pipeline, strength: float, rate: float, ground: Ground, seed: int)
             **told,
             "wrong": float(wrong),
             "samples": float(samples),
-            "took": time.perf_counter() - began,
+            "took": time.perf_counter() - began + (0.0 if judge is None else judge.seconds),
         }
     ]
 
 
 def _trained(
-    one: Pipeline, strength: float, rate: float, ground: Ground, seed: int
-) -> tuple[Mapping[str, float], int]:
-    """Where it stands, and the answers that it sampled; the budget is the scale's."""
+    one: Pipeline, strength: float, rate: float, ground: Ground, seed: int, judge: Learned | None
+) -> Policy:
+    """The budget is the scale's; the grid is the method's: a reward model has a rate that suits."""
     steps = ground.scale.offline.steps
-    offline = Effort(steps, _UPDATE // 2, rate)
     params = {one.parameter: strength}
-    pairs = ground.pairs(seed)
-    if not one.judged:
-        policy = train_offline(ground.lab(offline, seed), one.method, params, pairs)
-        return ground.stands(policy), 0
-    # The reward model has the rate that suits it: the grid is the method's.
-    half = replace(offline, steps=steps // 2, lr=ground.scale.offline.lr)
-    scores = ground.reward_model(pairs, seed, half)
-    online = Effort(steps // 2, _UPDATE, rate)
+    if judge is None:
+        lab = ground.lab(Effort(steps, _UPDATE // 2, rate), seed)
+        return train_offline(lab, one.method, params, ground.pairs(seed))
     sampled = Sampled(ground.scale.prompts, _UPDATE // ground.scale.prompts)
-    lab = ground.lab(online, seed)
-    policy = train_online(lab, one.method, params, scores, sampled)
-    return ground.stands(policy), online.steps * online.batch
+    lab = ground.lab(Effort(steps // 2, _UPDATE, rate), seed)
+    return train_online(lab, one.method, params, judge.scores, sampled)
 
 
 @dataclass(frozen=True, slots=True)

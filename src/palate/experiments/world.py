@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-SYMBOLS, LENGTH, PROMPTS = 8, 4, 8
+SYMBOLS, LENGTH, PROMPTS = 8, 4, 4
 _PROMPT_LENGTH = 2
 _MOST_LAMBDA = 1e6
 
