@@ -81,17 +81,16 @@ def kind_of(ranks: int) -> Kind:
     return "ddp" if ranks == 1 else "fsdp"
 
 
-def largest(ranks: int, gigabytes: int, *, loaded: bool) -> tuple[str, float] | None:
-    """The largest shape that full fine-tuning fits, at 2,048 tokens a micro-batch, and its GiB.
+def largest(ranks: int, gigabytes: int) -> tuple[str, float, float] | None:
+    """The largest shape that full fine-tuning fits, at 2,048 tokens a micro-batch.
 
-    `loaded`: as things are, where each rank has the whole model in fp32 at the beginning.
+    With the GiB of a step's peak, and those of rank 0's host while the model is loaded.
     """
     found = None
     for name in SHAPES:
         one = needs(name, FULL, kind_of(ranks), ranks, gigabytes, 2048)
-        peak = max(one.total, one.loading if loaded else 0)
-        if peak <= gigabytes * GIB:
-            found = name, one.total / GIB
+        if max(one.total, one.loading) <= gigabytes * GIB:
+            found = name, one.total / GIB, one.host / GIB
     return found
 
 
@@ -137,10 +136,9 @@ def main() -> None:
     rows = []
     for size in (80, 141):
         for ranks in (1, 8, 64):
-            found, today = (largest(ranks, size, loaded=one) for one in (False, True))
-            cells = [f"{one[0]} ({one[1]:.0f} GiB)" if one else "none" for one in (found, today)]
-            rows.append([f"{ranks} × {size} GB", *cells])
-    table(["GPUs", "by a step's memory", "as each rank loads the whole model"], rows)
+            name, peak, host = largest(ranks, size) or ("none", 0.0, 0.0)
+            rows.append([f"{ranks} × {size} GB", name, f"{peak:.0f}", f"{host:.0f}"])
+    table(["GPUs", "largest", "GiB of a rank", "GiB of rank 0's host"], rows)
 
     rows = []
     for adapter, title in ((FULL, "full"), (LORA, "LoRA")):

@@ -45,7 +45,7 @@ from palate.train.assemble import assemble
 from palate.train.folder import open_folder
 from palate.train.loop import run_loop
 from palate.train.parallel import Ranks, join
-from palate.train.setup import Learner, set_up, trained_learner
+from palate.train.setup import Learner, set_up, trained_learner, whole_learner
 from palate.train.task import Interrupted, Progress, Task, Watcher
 from palate.train.trackers import Trackers
 
@@ -114,13 +114,14 @@ def train(
             stack.callback(task.source.close)
         speaks = method.head != "scalar" and method.shape != "text"
         prompts = data.heldout if speaks else []
-        answers = Answers(config, folder, learner, prompts, rule, stoppable, task.budget.first)
-        ranks.on_main(answers.before)
+        answers = Answers(config, folder, prompts, rule, stoppable, task.budget.first)
+        ranks.on_main(lambda: answers.before(partial(_untrained, config, learner, ranks)))
         progress = _train(task, continues, say, should_stop, trackers.on_line)
 
         def finish() -> dict[str, Any]:
-            answers.learner = trained = _trained(config, folder, learner, ranks, progress.best)
-            comparison = answers.compare()
+            speaking = bool(answers.prompts)
+            trained = _trained(config, folder, learner, ranks, progress.best, speaking=speaking)
+            comparison = answers.compare(trained)
             _ship(config, folder, trained)
             results = results_of(task, progress, comparison)
             write_json(folder / "results.json", results)
@@ -178,11 +179,29 @@ def _shared(folder: Path) -> Path:
     return folder
 
 
+def _untrained(config: RunConfig, learner: Learner, ranks: Ranks) -> Learner:
+    """The learner whose model samples before training: whole, in this process."""
+    device = str(learner.policy.device)
+    return whole_learner(config, learner, device) if ranks.divided else learner
+
+
 def _trained(
-    config: RunConfig, folder: Path, learner: Learner, ranks: Ranks, step: int | None
+    config: RunConfig,
+    folder: Path,
+    learner: Learner,
+    ranks: Ranks,
+    step: int | None,
+    *,
+    speaking: bool,
 ) -> Learner:
-    """The learner whose model samples and ships: whole, in this process."""
-    return trained_learner(config, folder, learner, step) if ranks.divided else learner
+    """The learner whose model samples and ships: whole, in this process.
+
+    In the host's memory if it does not sample, where more fits than on a device.
+    """
+    if not ranks.divided:
+        return learner
+    device = str(learner.policy.device) if speaking else "cpu"
+    return trained_learner(config, folder, learner, device, step)
 
 
 class _Stoppable:
@@ -220,30 +239,28 @@ class Answers:
         self,
         config: RunConfig,
         folder: Path,
-        learner: Learner,
         heldout: Sequence[Example],
         rule: Rule | None,
         say: Reporter,
         budget: int,
     ) -> None:
-        self.config, self.learner, self.rule, self.say = config, learner, rule, say
+        self.config, self.rule, self.say = config, rule, say
         self.budget = budget
         self.file = folder / "samples.jsonl"
         self.prompts, self.n = choose_prompts(heldout, config.evaluate.samples)
 
-    def before(self) -> None:
+    def before(self, learner: Callable[[], Learner]) -> None:
         """Sample from the untrained model, unless an interrupted run has done so."""
         wanted = len(self.prompts) * self.n
         if len(read_answers(self.file, "before")) < wanted:
-            write_answers(self.file, "before", self._sample("before")[0])
+            write_answers(self.file, "before", self._sample("before", learner())[0])
 
-    def compare(self) -> Comparison | None:
+    def compare(self, learner: Learner) -> Comparison | None:
         """Sample from the trained model, measure the KL on its text, and compare."""
         if not self.prompts:
             return None
         before = read_answers(self.file, "before")
-        after, rendered = self._sample("after")
-        learner = self.learner
+        after, rendered = self._sample("after", learner)
         after = with_kl(
             after,
             rendered,
@@ -255,12 +272,12 @@ class Answers:
         write_answers(self.file, "after", after)
         return summarise(before, after, self.config.seed)
 
-    def _sample(self, stage: Stage) -> tuple[list[Answer], list[Rendered]]:
+    def _sample(self, stage: Stage, learner: Learner) -> tuple[list[Answer], list[Rendered]]:
         evaluate = self.config.evaluate
         with self.say.bar(f"sampling {stage}", len(self.prompts) * self.n) as bar:
             return sample_answers(
-                self.learner.policy,
-                self.learner.renderer,
+                learner.policy,
+                learner.renderer,
                 self.prompts,
                 Sampling(
                     evaluate.max_new_tokens, evaluate.temperature, evaluate.top_k, self.config.seed

@@ -58,6 +58,8 @@ def test_each_way_of_sharing_is_estimated(palate: Palate, recipe: Path) -> None:
     # One sum of all gradients, in a ring of four: 2·(3/4)·4 bytes each.
     assert ways["ddp"]["sent"] == {"inside": 6 * 27_296, "between": 0}
     assert ways["ddp"]["memory"]["loading"] == 4 * 27_296
+    assert ways["fsdp"]["memory"]["loading"] < 2 * 27_296 + 4 * 272 * 16
+    assert ways["fsdp"]["memory"]["host"] == 4 * 27_296
     assert found["fits"]
     assert found["verdict"].startswith("train.parallel=ddp: FITS: about ")
 
@@ -128,4 +130,4 @@ def test_verdicts() -> None:
     assert way(0.9 * GIB).verdict.startswith("DOES NOT FIT: about 1.0 GiB")
     whole = way(2 * GIB, loading=3 * GIB)
     assert not whole.fits
-    assert "each rank first loads the whole model in fp32, 3.0 GiB" in whole.verdict
+    assert "but each rank first takes 3.0 GiB to load the model" in whole.verdict

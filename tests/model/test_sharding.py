@@ -52,7 +52,8 @@ def test_a_divided_model() -> None:
     assert found.unreduced == 320 + 2 * 1840, "and their gradients, fp32 as they are"
     assert found.rounded == 2 * (8 * 16 + 80), "the largest matrix of a layer, and the head"
     assert found.logits == alone.LOGITS_COPIES * 4 * 5 * 10
-    assert found.loading == 4000
+    assert found.loading == 1000 + 1840, "a share, and a layer that comes whole"
+    assert found.host == 4000
     counted = 4000 + 4000 + 416 + found.logits
     assert found.total == GPU_PROGRAM + 4000 + alone.ALLOWANCE * counted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from palate.model.load import weights_hash
 from palate.model.nf4 import NF4Linear
 from palate.model.saved_adapter import adapter_hash
 from palate.train.base import load_base
+from palate.train.parallel import Ranks
 
 needs_nf4 = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="needs palate[quant]"
@@ -58,6 +60,30 @@ def test_4_bits_have_a_name_of_their_own(tmp_path: Path) -> None:
     assert base.parameters == sum(p.numel() for p in tiny_model().parameters())
     layers = [m for m in base.loaded.model.modules() if isinstance(m, NF4Linear)]
     assert base.quantised == sum(m.in_features * m.out_features for m in layers) > 0
+
+
+class Divided(Ranks):
+    """One of two ranks that divide the weights; rank 0 has said what `on_main` gives."""
+
+    parallel: Any = "fsdp"
+
+    def __init__(self, rank: int, said: str = "") -> None:
+        self.rank, self.said = rank, said
+
+    def on_main(self, work: Callable[[], Any]) -> Any:
+        return work() if self.is_main else self.said
+
+
+def test_of_ranks_that_divide_the_weights_the_first_alone_loads_them(tmp_path: Path) -> None:
+    recipe = config(save_tiny(tmp_path))
+    first = load_base(recipe, "cuda:0", Divided(0))
+    assert {p.device.type for p in first.loaded.model.parameters()} == {"cpu"}
+    other = load_base(recipe, "cuda:1", Divided(1, first.sha256))
+    assert {p.device.type for p in other.loaded.model.parameters()} == {"meta"}
+    assert (other.sha256, other.reference_sha256) == (first.sha256, first.sha256)
+    assert first.sha256 == weights_hash(tiny_model())
+    assert other.parameters == first.parameters
+    assert other.loaded.end_ids == first.loaded.end_ids
 
 
 def test_an_adapter_to_go_on_from_has_a_part_in_it(tmp_path: Path) -> None:

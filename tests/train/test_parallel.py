@@ -274,14 +274,14 @@ def test_memory_that_runs_out_on_a_rank_of_divided_weights_ends_the_run(
     assert text.count("\n") == 1
 
 
-def recipe(home: Path, model: Path, **changes: Any) -> Path:
+def recipe(home: Path, model: Path, adapter: str = "full", **changes: Any) -> Path:
     """A whole run: 12 pairs, 3 steps, answers before and after."""
     raw = {
         "name": "many",
         "out": str(home / "runs"),
         "model": str(model),
         "data": {"path": str(write_pairs(home / "pairs.jsonl")), "heldout": 0.2},
-        "adapter": {"kind": "full"},
+        "adapter": {"kind": adapter},
         "train": {"batch_size": 4, "max_steps": 3, "tokens_per_microbatch": 200, **changes},
         "optim": {"lr": 1e-3},
         "evaluate": {"samples": 2, "max_new_tokens": 4},
@@ -292,15 +292,17 @@ def recipe(home: Path, model: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["auto", "fsdp"])
+@pytest.mark.parametrize(
+    ("parallel", "adapter"), [("auto", "full"), ("fsdp", "full"), ("fsdp", "lora")]
+)
 def test_a_whole_run_by_torchrun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str, adapter: str
 ) -> None:
-    """From the data to the shipped model; rank 0 alone speaks and writes."""
+    """From the data to the shipped model; rank 0 alone speaks, writes and, of fsdp's, loads."""
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}")
     model = save_tiny(tmp_path / "model")
-    path = recipe(tmp_path, model, parallel=parallel)
+    path = recipe(tmp_path, model, adapter, parallel=parallel)
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={RANKS}"),

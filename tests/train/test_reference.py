@@ -20,6 +20,7 @@ from palate.model.policy import Policy
 from palate.model.score import score
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
+from palate.train.parallel import Ranks
 from palate.train.reference import cache_key, cached_reference
 from palate.train.step import pack
 
@@ -66,6 +67,56 @@ def test_values_are_those_of_the_policy_and_the_second_time_they_are_read(tmp_pa
     for row, values in enumerate(score(policy, EXAMPLES, 40)):
         assert torch.equal(first.by_row[row], values)
         assert torch.equal(again.by_row[row], values)
+
+
+class InStep(Ranks):
+    """Alone, but as ranks that divide the weights; the other has `more` passes to make."""
+
+    parallel: Any = "fsdp"
+
+    def __init__(self, more: int = 0) -> None:
+        self.more = more
+
+    def most(self, number: int) -> int:
+        return number + self.more
+
+
+def in_step(policy: Policy, folder: Path, ranks: Ranks, told: list[int]) -> Any:
+    return cached_reference(
+        policy,
+        no_switch,
+        EXAMPLES,
+        folder,
+        weights=weights_hash(policy.model),
+        budget=40,
+        advance=told.append,
+        ranks=ranks,
+    )
+
+
+def test_ranks_that_divide_the_weights_make_as_many_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read costs none, and what is lacking is computed and written as ever."""
+    monkeypatch.setattr(caching, "_SHARD_TOKENS", 12)  # two examples a shard
+    plain = read(Policy(tiny_model()), tmp_path / "other")
+    policy, told = Counting(tiny_model()), []
+    first = in_step(policy, tmp_path, InStep(), told)
+    passes = policy.calls
+    assert passes >= 2
+    assert sum(told) == len(EXAMPLES)
+    again = in_step(policy, tmp_path, InStep(), told)
+    assert policy.calls == passes
+    assert sum(told) == 2 * len(EXAMPLES)
+    shutil.rmtree(next(tmp_path.glob("*/shard-00001")))
+    third = in_step(policy, tmp_path, InStep(more=3), told)
+    assert policy.calls == passes + 1 + 3
+    assert sum(told) == 3 * len(EXAMPLES)
+    for found in (first, again, third):
+        for left, right in zip(found.by_row, plain.by_row, strict=True):
+            assert torch.equal(left, right)
+    assert read(policy, tmp_path).by_row
+    assert policy.calls == passes + 1 + 3, "all shards are on the disk again"
 
 
 def test_lookup_follows_the_micro_batch(tmp_path: Path) -> None:

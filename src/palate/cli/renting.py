@@ -48,7 +48,7 @@ class Way:
 
     @property
     def fits(self) -> bool:
-        """Whether a step, and before it the whole model, stay within a GPU's memory."""
+        """Whether a step, and before it the loading, stay within a GPU's memory."""
         whole = max(self.memory.total, self.memory.loading)
         return not self.refused and (self.room is None or whole <= self.room)
 
@@ -65,8 +65,8 @@ class Way:
             return f"DOES NOT FIT: {need}, {room}"
         if not self.fits:
             return (
-                f"DOES NOT FIT: {need}, but each rank first loads the whole model in fp32, "
-                f"{self.memory.loading / GIB:.1f} GiB, {room}"
+                f"DOES NOT FIT: {need}, but each rank first takes "
+                f"{self.memory.loading / GIB:.1f} GiB to load the model, {room}"
             )
         return f"{'TIGHT' if self.memory.total > TIGHT * self.room else 'FITS'}: {need}, {room}"
 
@@ -152,7 +152,7 @@ def run_renting(
         ("examples", f"{found.examples:,} to train on"),
         ("model", f"{found.parameters / 1e6:,.1f}M parameters, {trained} trained"),
         ("tokens a step", f"{found.tokens_a_step:,.0f} unique, of all ranks together"),
-        ("to load", f"{found.chosen.memory.loading / GIB:.2f} GiB on each rank, in fp32"),
+        ("to load", _loading(found.chosen.memory)),
         *(row for way in found.ways for row in way.rows()),
     ]
     each = "" if cluster.memory is None else f" of {cluster.memory:g} GB"
@@ -165,6 +165,11 @@ def run_renting(
         )
     fits = found.chosen.fits
     typer.secho(found.verdict, fg=typer.colors.GREEN if fits else typer.colors.RED)
+
+
+def _loading(memory: RankMemory) -> str:
+    host = f", {memory.host / GIB:.2f} GiB in the memory of rank 0's host" if memory.host else ""
+    return f"{memory.loading / GIB:.2f} GiB on each rank{host}"
 
 
 @dataclass(frozen=True, slots=True)

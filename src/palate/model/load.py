@@ -8,14 +8,14 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -54,6 +54,27 @@ def load(path: str, *, trust_remote_code: bool = False, device: str = "cpu") -> 
     silenced = silence_dropout(model)
     model.eval()
     nn.Module.to(model, device)
+    return Loaded(model, tokenizer, path, end_ids(tokenizer, model), silenced)
+
+
+def outline(path: str, *, trust_remote_code: bool = False) -> Loaded:
+    """`load` without the weights: parameters and buffers have shapes and no memory ("meta").
+
+    For a rank that gets its part of them from another.
+    """
+    quiet_transformers()
+    place = resolve(path)
+    config = _config_at(place, path, trust_remote_code)
+    _refuse_classifier(path, config)
+    tokenizer = _tokenizer_at(place, path, trust_remote_code)
+    with _as_said(path), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+    with suppress(OSError):  # there is none; the config's own stays
+        model.generation_config = GenerationConfig.from_pretrained(place)
+    silenced = silence_dropout(model)
+    model.eval()
     return Loaded(model, tokenizer, path, end_ids(tokenizer, model), silenced)
 
 

@@ -100,8 +100,9 @@ class RankMemory:
     model of its own (0 here: `palate.model.memory` counts it). The others come and go, and
     `ALLOWANCE` times their sum is counted. `gathered` are the units that are whole at once,
     `unreduced` the gradients that are, or in a forward pass one more layer on its way; `rounded`
-    are copies of weights in the compute precision. `loading` is what a rank takes before the
-    model is divided: all of it, in fp32.
+    are copies of weights in the compute precision. `loading` is the most that a rank takes before
+    its first step: the whole model in fp32, or where it is divided its share and the largest unit,
+    which comes to it whole. `host` is what rank 0 takes of its host's memory meanwhile.
     """
 
     program: float
@@ -115,6 +116,7 @@ class RankMemory:
     activations: float
     logits: float
     loading: float
+    host: float
 
     @property
     def stays(self) -> float:
@@ -170,6 +172,7 @@ def rank_memory(
     if recompute:
         inputs = 4 * anatomy.layers * work.computed * anatomy.width
         kept = int(inputs + kept / anatomy.layers)
+    whole = 4 * anatomy.parameters
     gathered, unreduced, rounded = _on_their_way(anatomy, root, layer, division, lora=lora)
     logits = min(4 * work.scored * anatomy.vocabulary, logits_budget)
     return RankMemory(
@@ -183,7 +186,8 @@ def rank_memory(
         rounded=rounded if precision == "bf16" else 0,
         activations=kept,
         logits=LOGITS_COPIES * logits,
-        loading=4 * anatomy.parameters,
+        loading=whole if shard == 1 else held / shard + max(root.held, layer.held),
+        host=0 if shard == 1 else whole,
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from palate.config import RunConfig
 from palate.losses.method import Counts, Method
-from palate.model.scalar import add_scalar_head
 from palate.progress import Reporter
 from palate.records import Example
 from palate.tokens.render import Rendered, Renderer
@@ -44,8 +43,6 @@ def assemble(
     check_selectable(config.train.best, method, len(heldout))
     params = resolved(method, params, train)
     moving = None
-    if method.head == "scalar":
-        add_scalar_head(learner.policy)
     if method.moving is not None:
         moving = MovingReference(config, learner.policy, learner.plan, method.moving(params))
         learner = replace(learner, live=moving)

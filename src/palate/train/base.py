@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from palate.config import ConfigError, RunConfig
-from palate.model.load import Loaded, load, weights_hash
+from palate.model.load import Loaded, load, outline, weights_hash
 from palate.model.nf4 import describe_nf4, require_nf4, to_nf4
 from palate.model.saved_adapter import adapter_hash
 from palate.train.folder import Plan
+from palate.train.parallel import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +31,31 @@ class Base:
     reference_sha256: str
 
 
-def load_base(config: RunConfig, device: str) -> Base:
-    """Load the recipe's model onto the device; raises `ConfigError` for what is missing."""
+def load_base(config: RunConfig, device: str, ranks: Ranks = ALONE) -> Base:
+    """Load the recipe's model onto the device; raises `ConfigError` for what is missing.
+
+    Of ranks that will divide the weights, rank 0 loads them into its host's memory, and the
+    others learn their shapes alone: `Ranks.wrap` gives each its part. Weights in 4 bits are
+    loaded by every rank.
+    """
     path, trust = config.model.path, config.model.trust_remote_code
     in_4_bits = config.model.quantize == "nf4"
     if in_4_bits:
         require_nf4()
     saved = adapter_hash(config.adapter.path) if config.adapter.path else None
-    # Layers go to the device one by one when they are quantised: in full, only the host holds them.
-    loaded = load(path, trust_remote_code=trust, device="cpu" if in_4_bits else device)
-    sha256 = weights_hash(loaded.model)
+    from_main = ranks.divided and not in_4_bits
+    if from_main and not ranks.is_main:
+        loaded = outline(path, trust_remote_code=trust)
+    else:
+        # Layers go to the device one by one when they are quantised or divided: in full, only the
+        # host holds them.
+        first = "cpu" if in_4_bits or from_main else device
+        loaded = load(path, trust_remote_code=trust, device=first)
+    sha256 = (
+        ranks.on_main(lambda: weights_hash(loaded.model))
+        if from_main
+        else weights_hash(loaded.model)
+    )
     parameters = sum(p.numel() for p in loaded.model.parameters())
     reference, quantised = [sha256], 0
     if in_4_bits:

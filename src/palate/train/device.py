@@ -35,7 +35,7 @@ _MARGIN = 0.8
 
 def plan_device(policy: Policy, plan: Plan, config: TrainConfig, say: Reporter) -> Plan:
     """The plan with the kernel, the head's budget and whether layers are compiled."""
-    device, tree = policy.device, plan.layout == "tree"
+    device, tree = torch.device(plan.device), plan.layout == "tree"
     wanted = config.attention
     if wanted != "auto" and not tree and wanted != "tiled":
         raise ConfigError(f"train.attention {wanted} is for the tree layout: use auto")
@@ -56,18 +56,19 @@ def plan_device(policy: Policy, plan: Plan, config: TrainConfig, say: Reporter) 
 
 
 def _choose_kernel(policy: Policy, plan: Plan, wanted: str) -> Choice:
+    device = torch.device(plan.device)
     heads = heads_of(policy.model.config.get_text_config())
     dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
     if wanted == "auto":
-        return choose(heads, policy.device, dtype)
+        return choose(heads, device, dtype)
     if wanted not in KERNELS:
         return Choice(wanted, "as the recipe says")
-    if policy.device.type != "cuda":
+    if device.type != "cuda":
         raise ConfigError(
-            f"train.attention {wanted} needs a CUDA device, and this is {policy.device.type}: use "
-            "auto or tiled"
+            f"train.attention {wanted} needs a CUDA device, and this is {device.type}: use auto or "
+            "tiled"
         )
-    wrong = check(KERNELS[wanted], heads, policy.device, dtype)
+    wrong = check(KERNELS[wanted], heads, device, dtype)
     if wrong is not None:
         raise ConfigError(f"train.attention is {wanted}, but {wrong}: use auto or tiled")
     return Choice(wanted, "as the recipe says")
@@ -122,10 +123,9 @@ def _needs(policy: Policy, plan: Plan, config: RunConfig) -> Callable[[Forest], 
     lora, fused = config.adapter.kind == "lora", policy.fused > 0
     trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     free, taken = free_bytes(policy.device), float(TRAINED_BYTES * trained)
-    if plan.divided:  # the weights, whole until training begins, are divided then
+    if plan.divided:
         shared = how_divided(plan.parallel, plan.ranks)
         rank = rank_memory(anatomy, Work(), config.adapter, policy.precision, shared)
-        free += sum(p.numel() * p.element_size() for p in policy.parameters()) - rank.weights
         taken = rank.gradients + rank.moments + rank.comes_and_goes
     room = _MARGIN * free - taken - 3 * policy.logits_budget
     kept = functools.partial(

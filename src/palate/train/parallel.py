@@ -103,7 +103,11 @@ class Ranks:
         return list(columns)
 
     def wrap(self, policy: Policy) -> None:
-        """Give all ranks the trained weights of rank 0, and shard them where that is wanted."""
+        """Give all ranks the trained weights of rank 0, and shard them where that is wanted.
+
+        What is divided already stays as it is. Weights that another rank knows by their shapes
+        alone (`palate.model.load.outline`) are rank 0's then, on the device of `device`.
+        """
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over ranks."""
@@ -128,11 +132,12 @@ class _Many(Ranks):
         self.sharing = _ranks_here() if parallel == "hybrid" else self.world
         self.store, self.timeout = store, timeout
         self.meetings = 0
+        self.computes_on: str | None = None
         own = store.clone()  # type: ignore[attr-defined]  # torch's stub does not know it
         self.heartbeat = Heartbeat(own, self.rank, self.world, timeout)
 
     def device(self, kind: str) -> str:
-        device = own_device(kind, self.local)
+        device = self.computes_on = own_device(kind, self.local)
         if kind == "cuda":
             torch.cuda.set_device(device)
         return device
@@ -183,12 +188,15 @@ class _Many(Ranks):
         return [self._gathered(column, sizes) for column in columns]
 
     def wrap(self, policy: Policy) -> None:
-        for weight in trainable(policy).values():
-            dist.broadcast(weight.data, 0)
-        if self.divided:
-            from palate.train.shard import shard
+        if not self.divided:
+            for weight in trainable(policy).values():
+                dist.broadcast(weight.data, 0)
+            return
+        from palate.train.shard import is_sharded, shard
 
-            shard(policy, self.world, self.sharing)
+        if not is_sharded(policy):
+            device = torch.device(self.computes_on or policy.device)
+            shard(policy, self.world, self.sharing, device)
             self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:

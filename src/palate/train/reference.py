@@ -144,39 +144,94 @@ def cached_reference(
 
     `weights` is the hash of the reference's weights; `advance` is told how many examples
     are done. Several ranks compute a part of the shards each, and then read them all; what
-    another rank wrote elsewhere, on a disk of its own, is computed again.
+    another rank wrote elsewhere, on a disk of its own, is computed again. Ranks that divide the
+    weights compute in step, and tell each other what they found.
     """
     home = folder / cache_key(examples, weights, policy)[:32]
     share = policy.layout == "tree"
     shards = _shards(examples, cut(examples, range(len(examples)), budget, share=share))
 
-    def values(number: int) -> dict[int, Tensor]:
-        path, cuts = home / f"shard-{number:05d}", shards[number]
-        found = _read(path, examples, cuts)
-        if found is not None:
-            return found
-        with _turn(path, ranks, lambda: advance(0)):
-            found = _read(path, examples, cuts)  # another run may have computed it meanwhile
-            if found is None:
-                found = {}
-                with switch():
-                    for rows in cuts:
-                        found.update(score_rows(policy, examples, rows))
-                _write(path, found)
+    def read(number: int) -> dict[int, Tensor] | None:
+        return _read(home / f"shard-{number:05d}", examples, shards[number])
+
+    def computed(number: int) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        with switch():
+            for rows in shards[number]:
+                found.update(score_rows(policy, examples, rows))
+        _write(home / f"shard-{number:05d}", found)
         return found
 
-    for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
-        values(number)
-        ranks.moves()
-    ranks.barrier()
+    def values(number: int) -> dict[int, Tensor]:
+        found = read(number)
+        if found is not None:
+            return found
+        with _turn(home / f"shard-{number:05d}", ranks, lambda: advance(0)):
+            found = read(number)  # another run may have computed it meanwhile
+            return computed(number) if found is None else found
+
     by_row: dict[int, Tensor] = {}
-    for number, cuts in enumerate(shards):
-        by_row.update(values(number))
-        advance(sum(len(rows) for rows in cuts))
+    if ranks.divided:
+        by_row = _in_step(policy, examples, shards, read, computed, advance, ranks)
+    else:
+        for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
+            values(number)
+            ranks.moves()
+        ranks.barrier()
+        for number, cuts in enumerate(shards):
+            by_row.update(values(number))
+            advance(sum(len(rows) for rows in cuts))
     with _turn(home / "complete", ranks, lambda: advance(0)):
         if ranks.is_main and not (home / "complete.json").is_file():
             write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
+
+
+def _in_step(
+    policy: Policy,
+    examples: Sequence[Rendered],
+    shards: Sequence[list[list[int]]],
+    read: Callable[[int], dict[int, Tensor] | None],
+    computed: Callable[[int], dict[int, Tensor]],
+    advance: Callable[[int], None],
+    ranks: Ranks,
+) -> dict[int, Tensor]:
+    """The values by row, where no rank can compute without the others.
+
+    What some rank has not on its disk is divided among all. Each pass gathers weights, so that a
+    rank with fewer makes up for it by passes over its first example.
+    """
+    from palate.train.shard import give_up_gathered
+
+    by_row: dict[int, Tensor] = {}
+    lacks = torch.zeros(len(shards), dtype=torch.int64)
+    for number in range(len(shards)):
+        found = read(number)
+        lacks[number] = found is None
+        by_row.update(found or {})
+    (lacked,) = ranks.gather([lacks])
+    wanted = lacked.view(ranks.world, -1).any(0).nonzero()[:, 0].tolist()
+    if not wanted:
+        advance(len(examples))
+        return by_row
+    rows = {number: [row for cut in shards[number] for row in cut] for number in wanted}
+    advance(len(examples) - sum(len(some) for some in rows.values()))
+    own = wanted[ranks.rank :: ranks.world]
+    mine: list[Tensor] = []
+    passes = sum(len(shards[number]) for number in own)
+    fillers = ranks.most(passes) - passes
+    for place, number in enumerate(own):
+        found = computed(number)
+        mine += [found[row] for row in rows[number]]
+        advance(sum(len(rows[n]) for n in wanted[place * ranks.world : (place + 1) * ranks.world]))
+    for _ in range(fillers):
+        score_rows(policy, examples, [0])
+    (together,) = ranks.gather([torch.cat([torch.empty(0), *mine])])
+    order = [row for r in range(ranks.world) for n in wanted[r :: ranks.world] for row in rows[n]]
+    sizes = [supervised_tokens(examples[row]) for row in order]
+    by_row.update(zip(order, (part.clone() for part in together.split(sizes)), strict=True))
+    give_up_gathered(policy)
+    return by_row
 
 
 def _turn(path: Path, ranks: Ranks, waiting: Callable[[], None]) -> AbstractContextManager[None]:

@@ -67,14 +67,14 @@ def set_up(
     plan = _former_plan(folder, ranks) if continues else None
     device = pick_device(plan.device if plan else config.train.device)
     torch.set_num_threads(plan.threads if plan else threads())
-    base = load_base(config, ranks.device(device))
+    base = load_base(config, ranks.device(device), ranks)
     loaded, parameters = base.loaded, base.parameters
     policy = Policy(loaded.model)
     if plan is None:
         decided = ranks.on_main(lambda: asdict(_decide(config, policy, device, base, say)))
         plan = replace(Plan.of(decided), ranks=ranks.world, parallel=ranks.parallel)
     check_same(base, plan, config, folder)
-    adapted = _adapt(config, policy, plan, say)
+    adapted = _adapt(config, policy, plan, say, ranks)
     lr = config.optim.lr or default_lr(config.adapter, parameters)
     trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     kernels = f"{policy.fused} fused layers, {native().reason}"
@@ -103,17 +103,21 @@ def set_up(
 
 
 def trained_learner(
-    config: RunConfig, folder: Path, learner: Learner, step: int | None = None
+    config: RunConfig, folder: Path, learner: Learner, device: str, step: int | None = None
 ) -> Learner:
-    """The learner with the weights of a checkpoint (default: the last), loaded into one process.
+    """The learner with the weights of a checkpoint (default: the last), whole in one process.
 
     For what follows training that divided the weights over ranks.
     """
-    policy = Policy(load_base(config, str(learner.policy.device)).loaded.model)
+    found = whole_learner(config, learner, device)
+    load_weights(folder / "checkpoints", trainable(found.policy), step)
+    return found
+
+
+def whole_learner(config: RunConfig, learner: Learner, device: str) -> Learner:
+    """The learner as the run began, whole in one process, beside one whose weights are divided."""
+    policy = Policy(load_base(config, device).loaded.model)
     adapted = _adapt(config, policy, learner.plan)
-    if learner.policy.scalar is not None:
-        add_scalar_head(policy)
-    load_weights(folder / "checkpoints", trainable(policy), step)
     return replace(
         learner,
         policy=policy,
@@ -155,14 +159,25 @@ def _decide(config: RunConfig, policy: Policy, device: str, base: Base, say: Rep
 
 
 def _adapt(
-    config: RunConfig, policy: Policy, plan: Plan, say: Reporter | None = None
+    config: RunConfig,
+    policy: Policy,
+    plan: Plan,
+    say: Reporter | None = None,
+    ranks: Ranks = ALONE,
 ) -> Any | None:
-    """Attach the adapter and apply the plan; returns the adapted model, if there is one."""
+    """Attach the adapter and apply the plan; returns the adapted model, if there is one.
+
+    Weights that ranks divide are divided here, before anything is computed on their device.
+    """
     adapted = attach(policy.model, config.adapter, config.seed)
     narrow_weights(policy.model, config.train.weights, plan.precision)
     to_compute(policy.model, plan.precision)
     policy.layout, policy.precision = plan.layout, plan.precision
+    if method_of(config)[0].head == "scalar":
+        add_scalar_head(policy)
     policy.eval()
+    if ranks.divided:
+        ranks.wrap(policy)
     equip(policy, plan, config, say)
     return adapted
 
