@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from tests.families import FAMILIES, IDS, random_model
 from tests.tiny import save_tiny
+from tests.train.test_base import saved_adapter
 from torch import Tensor
 
 from palate.config import AdapterConfig
@@ -81,6 +82,27 @@ def test_the_outline_becomes_the_model(
     assert IDS["eos_token_id"] not in ids
     assert torch.equal(without.model(input_ids=ids).logits, whole.model(input_ids=ids).logits)
     assert weights_hash(without.model) == weights_hash(whole.model)
+
+
+def test_a_saved_adapter_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Twice: the one that is trained, and the frozen copy that is its reference."""
+    adapter = saved_adapter(tmp_path / "adapter")
+    loaded = both(save_tiny(tmp_path / "model"))
+    for one in loaded:
+        attach(one.model, AdapterConfig(rank=4, path=str(adapter)), 0)
+    assert not [w for w in recwarn if "meta" in str(w.message)]
+    whole, without = (one.model for one in loaded)
+    wire = Wire(monkeypatch)
+    wire.bring(Policy(whole))
+    wire.sends = False
+    wire.bring(Policy(without))
+    names = [name for name, _ in without.named_parameters() if "lora_B" in name]
+    assert {"default", "reference"} <= {part for name in names for part in name.split(".")}
+    for name, ours in without.named_parameters():
+        assert torch.equal(ours, whole.get_parameter(name)), name
+        assert ours.requires_grad == whole.get_parameter(name).requires_grad
 
 
 def test_adapters_and_heads_come_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,8 @@ def outline(path: str, *, trust_remote_code: bool = False) -> Loaded:
     For a rank that gets its part of them from another.
     """
     quiet_transformers()
+    # A saved adapter on such a model keeps shapes alone too, which is meant.
+    warnings.filterwarnings("ignore", message=".* from a non-meta parameter .* to a meta parameter")
     place = resolve(path)
     config = _config_at(place, path, trust_remote_code)
     _refuse_classifier(path, config)
