@@ -45,6 +45,7 @@ from palate.train.assemble import assemble
 from palate.train.folder import open_folder
 from palate.train.loop import run_loop
 from palate.train.parallel import Ranks, join
+from palate.train.retry import release
 from palate.train.setup import Learner, set_up, trained_learner, whole_learner
 from palate.train.task import Interrupted, Progress, Task, Watcher
 from palate.train.trackers import Trackers
@@ -254,6 +255,7 @@ class Answers:
         wanted = len(self.prompts) * self.n
         if len(read_answers(self.file, "before")) < wanted:
             write_answers(self.file, "before", self._sample("before", learner())[0])
+            release()  # a whole model that was loaded for this
 
     def compare(self, learner: Learner) -> Comparison | None:
         """Sample from the trained model, measure the KL on its text, and compare."""

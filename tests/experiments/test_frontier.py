@@ -52,6 +52,12 @@ def test_dpo_makes_nine_tenths_of_the_oracles_gain(found: dict[str, Point]) -> N
     assert max(found[f"dpo beta={beta:g}"]["share"] for beta in (2, 0.5, 0.1)) >= 0.9
 
 
+def test_self_play_has_a_strength(ground: Ground) -> None:
+    """With a new reference at every step, β would not matter: four rounds have one each."""
+    weak, strong = (stands(ground, Setting("spin", {"beta": b}), 0)["kl"] for b in (0.1, 2.0))
+    assert weak > 1.1 * strong > 0
+
+
 def test_what_was_sampled_is_counted(found: dict[str, Point]) -> None:
     assert found["rloo beta=0.5 true reward"]["samples"] == 40 * 64
     assert found["dpo beta=2"]["samples"] == 0

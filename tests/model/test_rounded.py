@@ -141,7 +141,7 @@ def test_divided_weights_are_freed_between_forward_and_backward(one_rank: None) 
     divided = Policy(tiny_model(), precision="bf16")
     shapes = shapes_of(divided)
     round_at_use(divided.model)
-    shard(divided, 1, 1, divided.device)
+    shard(divided, 1, 1, divided.device, [])
     loss, found = held_by(divided)
     matrices = [tensor for tensor in found if tensor.shape in shapes]
     assert len(matrices) == LAYERS * MATRICES

@@ -16,6 +16,7 @@ from palate.model.head import LOGITS_BUDGET
 from palate.model.kernels import KERNELS, Choice
 from palate.model.memory import activations
 from palate.model.policy import Policy
+from palate.model.scalar import add_scalar_head
 from palate.model.sharding import division, rank_memory
 from palate.progress import Quiet
 from palate.train import device as devices
@@ -140,6 +141,20 @@ def test_auto_counts_what_a_rank_trains_of_divided_weights(
         blocks = equipped(plan).blocks
         assert blocks is not None
         assert blocks.needs(forest) is again
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+def test_the_trial_goes_through_every_layer_and_back(scalar: bool) -> None:
+    """Of a reward model through its head: its log-probs are zeros without a gradient."""
+    policy = Policy(tiny_model())
+    if scalar:
+        add_scalar_head(policy)
+    seen: set[str] = set()
+    for name, weight in policy.named_parameters():
+        weight.register_hook(lambda _, name=name: seen.add(name))
+    devices._trial(policy)
+    assert len([name for name in seen if "layers" in name]) > 10
+    assert all(weight.grad is None for weight in policy.parameters())
 
 
 def test_offloading_without_recomputation_moves_nothing_and_is_refused() -> None:

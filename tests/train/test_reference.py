@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,10 @@ from palate.model.policy import Policy
 from palate.model.score import score
 from palate.tokens.render import Rendered
 from palate.tokens.tree import Branch
-from palate.train.parallel import Ranks
+from palate.train.parallel import ALONE, PeerFailed, Ranks
 from palate.train.reference import cache_key, cached_reference
 from palate.train.step import pack
+from palate.train.task import Interrupted
 
 
 def example(index: int, answer: int = 3) -> Rendered:
@@ -34,6 +37,7 @@ def example(index: int, answer: int = 3) -> Rendered:
 
 
 EXAMPLES = [example(i) for i in range(6)]
+FIVE = EXAMPLES[:5]
 
 
 @contextmanager
@@ -70,25 +74,55 @@ def test_values_are_those_of_the_policy_and_the_second_time_they_are_read(tmp_pa
 
 
 class InStep(Ranks):
-    """Alone, but as ranks that divide the weights; the other has `more` passes to make."""
+    """Alone, but as ranks that divide the weights."""
 
     parallel: Any = "fsdp"
 
-    def __init__(self, more: int = 0) -> None:
-        self.more = more
+
+class Meeting:
+    """Where two ranks of one process exchange what they have."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=60)
+        self.brought: dict[int, Any] = {}
+
+    def exchange(self, rank: int, what: Any) -> list[Any]:
+        self.brought[rank] = what
+        self.barrier.wait()
+        found = [self.brought[r] for r in range(2)]
+        self.barrier.wait()
+        return found
+
+
+class OfTwo(InStep):
+    """One of two ranks, each a thread with a disk of its own."""
+
+    world = 2
+
+    def __init__(self, rank: int, meeting: Meeting) -> None:
+        self.rank, self.meeting = rank, meeting
 
     def most(self, number: int) -> int:
-        return number + self.more
+        return max(self.meeting.exchange(self.rank, number))
+
+    def gather(self, columns: Any) -> Any:
+        return [
+            torch.cat(parts)
+            for parts in zip(*self.meeting.exchange(self.rank, columns), strict=True)
+        ]
+
+    def barrier(self) -> None:
+        self.meeting.exchange(self.rank, None)
 
 
 def in_step(policy: Policy, folder: Path, ranks: Ranks, told: list[int]) -> Any:
     return cached_reference(
         policy,
         no_switch,
-        EXAMPLES,
+        FIVE,
         folder,
         weights=weights_hash(policy.model),
-        budget=40,
+        budget=20,
         advance=told.append,
         ranks=ranks,
     )
@@ -98,25 +132,86 @@ def test_ranks_that_divide_the_weights_make_as_many_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is read costs none, and what is lacking is computed and written as ever."""
-    monkeypatch.setattr(caching, "_SHARD_TOKENS", 12)  # two examples a shard
-    plain = read(Policy(tiny_model()), tmp_path / "other")
+    monkeypatch.setattr(caching, "_SHARD_TOKENS", 1)  # a micro-batch each
+    plain = in_step(Policy(tiny_model()), tmp_path / "other", ALONE, [])
     policy, told = Counting(tiny_model()), []
     first = in_step(policy, tmp_path, InStep(), told)
     passes = policy.calls
-    assert passes >= 2
-    assert sum(told) == len(EXAMPLES)
+    assert passes >= 3
+    assert sum(told) == len(FIVE)
     again = in_step(policy, tmp_path, InStep(), told)
     assert policy.calls == passes
-    assert sum(told) == 2 * len(EXAMPLES)
+    assert sum(told) == 2 * len(FIVE)
     shutil.rmtree(next(tmp_path.glob("*/shard-00001")))
-    third = in_step(policy, tmp_path, InStep(more=3), told)
-    assert policy.calls == passes + 1 + 3
-    assert sum(told) == 3 * len(EXAMPLES)
+    third = in_step(policy, tmp_path, InStep(), told)
+    assert policy.calls == passes + 1
+    assert sum(told) == 3 * len(FIVE)
     for found in (first, again, third):
         for left, right in zip(found.by_row, plain.by_row, strict=True):
             assert torch.equal(left, right)
-    assert read(policy, tmp_path).by_row
-    assert policy.calls == passes + 1 + 3, "all shards are on the disk again"
+    assert in_step(policy, tmp_path, ALONE, told).by_row
+    assert policy.calls == passes + 1, "all shards are on the disk again"
+
+
+def test_two_ranks_tell_each_other_and_each_machine_keeps_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five shards rank 0 computes three, and rank 1 two and a filler."""
+    monkeypatch.setattr(caching, "_SHARD_TOKENS", 1)  # a micro-batch each
+    plain = in_step(Policy(tiny_model()), tmp_path / "other", ALONE, [])
+    assert len(list(tmp_path.glob("other/*/shard-*"))) == 5, "premise"
+    policies = [Counting(tiny_model()) for _ in range(2)]
+
+    def both() -> list[Any]:
+        meeting = Meeting()
+        with ThreadPoolExecutor(2) as pool:
+            running = [
+                pool.submit(in_step, policies[r], tmp_path / f"disk-{r}", OfTwo(r, meeting), [])
+                for r in range(2)
+            ]
+            return [one.result() for one in running]
+
+    for found in both():
+        for left, right in zip(found.by_row, plain.by_row, strict=True):
+            assert torch.equal(left, right)
+    passes = [policy.calls for policy in policies]
+    assert passes == [3, 3]
+    both()
+    assert [policy.calls for policy in policies] == passes, "each disk has all of it"
+    shutil.rmtree(next((tmp_path / "disk-1").glob("*/shard-00002")))
+    for found in both():
+        assert torch.equal(found.by_row[2], plain.by_row[2])
+    assert [policy.calls - before for policy, before in zip(policies, passes, strict=True)] == [
+        1,
+        1,
+    ]
+
+
+def test_a_rank_that_is_asked_to_stop_stops_all(tmp_path: Path) -> None:
+    meeting, seen = Meeting(), {}
+
+    def stop(count: int) -> None:
+        raise Interrupted(None, tmp_path)
+
+    def go(rank: int) -> None:
+        policy = Policy(tiny_model())
+        try:
+            cached_reference(
+                policy,
+                no_switch,
+                FIVE,
+                tmp_path,
+                weights="",
+                budget=40,
+                advance=stop if rank else lambda count: None,
+                ranks=OfTwo(rank, meeting),
+            )
+        except (Interrupted, PeerFailed) as error:
+            seen[rank] = str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(go, range(2)))
+    assert seen == {0: "", 1: "stopped outside training"}
 
 
 def test_lookup_follows_the_micro_batch(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from palate.experiments.world import Frontier, best_of
 Judge = Literal["none", "learned", "true"]
 _CURVE = 60  # points of the frontier's drawing
 _MORE = 4
+_ROUNDS = 4  # of self-play: steps between two of them have one reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,14 @@ def stands(ground: Ground, setting: Setting, seed: int) -> Point:
         pairs = ground.pairs(seed, setting.more * ground.scale.pairs)
         policy = ground.train(setting.method, setting.params, pairs, seed, effort)
         return {**ground.stands(policy), "samples": 0}
-    shown = ground.pairs(seed) if setting.method == "spin" else None
     effort = part(ground.scale.online, setting.share)
-    policy = ground.sample(setting.method, setting.params, scores, seed, effort, shown=shown)
+    shown, fresh = None, None
+    if setting.method == "spin":
+        # With a new reference at each step every margin is 0, and Adam forgets the β before it.
+        shown, fresh = ground.pairs(seed), max(1, effort.steps // _ROUNDS)
+    policy = ground.sample(
+        setting.method, setting.params, scores, seed, effort, shown=shown, fresh=fresh
+    )
     return {**ground.stands(policy), "samples": effort.steps * effort.batch}
 
 

@@ -138,10 +138,14 @@ class Ground:
         watch: Watch | None = None,
         *,
         shown: Pairs | None = None,
+        fresh: int | None = None,
     ) -> Policy:
-        """A method that learns from its own samples, judged by scores [P, A]."""
+        """A method that learns from its own samples, judged by scores [P, A].
+
+        `fresh` are the rollouts from one reference to the next; None: as the method has it.
+        """
         lab = self.lab(effort or self.scale.online, seed)
-        sampled = Sampled(self.scale.prompts, self.scale.answers, shown=shown)
+        sampled = Sampled(self.scale.prompts, self.scale.answers, shown=shown, fresh=fresh)
         return train_online(lab, method, params, scores_PA, sampled, watch)
 
     def learned(self, seed: int, effort: Effort | None = None) -> Learned:

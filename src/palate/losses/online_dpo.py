@@ -30,6 +30,7 @@ SPIN = replace(
     paper="Chen et al. 2024, arXiv 2401.01335, eq. 4.7",
     online=Online(judge="none", against="demonstration", fresh=1),
     when="Demonstrations and no preferences: more is learned from them than sft does.",
-    defaults="β = 0.1; a fresh reference with every rollout, so let one span many prompts.",
+    defaults="β = 0.1; a fresh reference with every rollout, so let one span many prompts and "
+    "steps: in the first step of each all margins are 0, and β does nothing.",
     peers="The authors' code trains a whole epoch for each iterate.",
 )

@@ -86,11 +86,15 @@ class Blocks:
         try:
             trial()
         except Exception as error:  # noqa: BLE001 a compiler, its compiler, a driver: all may fail
-            self.compiled, self._fast = False, self._own
+            self.run_as_before()
             lines = str(error).strip().splitlines() or [""]
             return f"{type(error).__name__}: {lines[0][:200]}"
         dynamo.config.suppress_errors = True
         return None
+
+    def run_as_before(self) -> None:
+        """Uncompiled."""
+        self.compiled, self._fast = False, self._own
 
     def remove(self) -> None:
         """Give the layers the forward back that they had."""

@@ -25,7 +25,7 @@ SHARE_OF_FREE = 1 / 16
 
 
 def logits_budget(device: torch.device) -> int:
-    """Bytes that the fp32 logits of one chunk may take on a device with its model loaded."""
+    """Bytes that the fp32 logits of one chunk may take on a device as it is now."""
     if device.type != "cuda":
         return LOGITS_BUDGET
     free, _ = torch.cuda.mem_get_info(device)

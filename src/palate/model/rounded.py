@@ -38,7 +38,7 @@ def round_at_use(model: nn.Module) -> int:
 
 def _forward(layer: nn.Linear, theirs: Any, x: Tensor) -> Tensor:
     kind = x.device.type
-    if not torch.is_autocast_enabled(kind) or not torch.is_grad_enabled():
+    if not torch.is_autocast_enabled(kind):
         result: Tensor = theirs(x)
         return result
     out: Tensor = _Rounded.apply(  # type: ignore[no-untyped-call]

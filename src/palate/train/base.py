@@ -17,7 +17,9 @@ from palate.train.parallel import ALONE, Ranks
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The loaded model on its device, before anything of ours is put into it.
+    """The loaded model, before anything of ours is put into it.
+
+    On its device; of ranks that divide the weights, on rank 0's host and nowhere else.
 
     `sha256` is the hash of the weights in fp32, as the file has them; `reference_sha256` covers
     all that the reference computes with: the same weights, or their 4-bit codes, and a saved

@@ -27,7 +27,7 @@ from palate.model.sharding import rank_memory
 from palate.progress import Quiet, Reporter
 from palate.tokens.tree import Forest
 from palate.train.folder import Plan
-from palate.train.parallel import how_divided
+from palate.train.parallel import ALONE, Ranks, how_divided
 
 # Share of the memory left over that a micro-batch's activations may be predicted to take.
 _MARGIN = 0.8
@@ -74,8 +74,17 @@ def _choose_kernel(policy: Policy, plan: Plan, wanted: str) -> Choice:
     return Choice(wanted, "as the recipe says")
 
 
-def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = None) -> None:
-    """Give the policy what its plan and the recipe say; compiling that fails is said aloud."""
+def equip(
+    policy: Policy,
+    plan: Plan,
+    config: RunConfig,
+    say: Reporter | None = None,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Give the policy what its plan and the recipe say; compiling that fails is said aloud.
+
+    Ranks that divide its weights compile all or none.
+    """
     say, train = say or Quiet(), config.train
     policy.kernel = kernel_named(plan.attention)
     policy.logits_budget = plan.logits_budget
@@ -100,6 +109,9 @@ def equip(policy: Policy, plan: Plan, config: RunConfig, say: Reporter | None = 
         return
     if plan.compiled:
         wrong = policy.blocks.compile(lambda: _trial(policy))
+        if ranks.divided and ranks.most(wrong is not None) and wrong is None:
+            policy.blocks.run_as_before()
+            wrong = "another rank cannot compile them"
         if wrong is not None:
             say.note(f"WARNING: layers run uncompiled, slower and as exact: {wrong}")
 
@@ -109,9 +121,15 @@ def _trial(policy: Policy) -> None:
     forest, _ = probe_forest(policy.model.config.get_text_config().vocab_size)
     trained = [p for p in policy.parameters() if p.requires_grad]
     with torch.set_grad_enabled(bool(trained)):
-        total = policy(forest.to(policy.device)).token_logps_N.sum()
+        found = policy(forest.to(policy.device))
+        total = found.token_logps_N.sum()
+        if found.scores_B is not None:
+            total = total + found.scores_B.sum()
         if trained:
-            torch.autograd.grad(total, trained, allow_unused=True)
+            # Not `autograd.grad`: of divided weights the graph knows the gathered ones.
+            total.backward()
+            for weight in trained:
+                weight.grad = None
 
 
 def _needs(policy: Policy, plan: Plan, config: RunConfig) -> Callable[[Forest], bool]:

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -58,13 +59,15 @@ class Ranks:
 
     rank = 0
     world = 1
+    local = 0
+    """Which of its machine's ranks this is."""
     parallel: Parallel = "none"
     files_group: Any = None
     """The process group in which ranks meet to write what is divided, beside the training."""
 
     @property
     def divided(self) -> bool:
-        """Whether a rank holds only a part of the weights, inside the training loop."""
+        """Whether a rank holds only a part of the weights, from `wrap` on."""
         return self.parallel in {"fsdp", "hybrid"}
 
     @property
@@ -192,12 +195,19 @@ class _Many(Ranks):
             for weight in trainable(policy).values():
                 dist.broadcast(weight.data, 0)
             return
-        from palate.train.shard import is_sharded, shard
+        from palate.train.shard import Entry, check_fits, entries, is_sharded, lacks_weights, shard
 
-        if not is_sharded(policy):
-            device = torch.device(self.computes_on or policy.device)
-            shard(policy, self.world, self.sharing, device)
-            self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
+        if is_sharded(policy):
+            return
+        device = torch.device(self.computes_on or policy.device)
+        # Rank 0 may have loaded for longer than an exchange may take.
+        self.on_main(lambda: None)
+        everything = self.most(lacks_weights(policy)) > 0
+        told = self.on_main(lambda: [asdict(one) for one in entries(policy, everything=everything)])
+        listed = [Entry.of(one) for one in told]
+        check_fits(policy, listed)
+        shard(policy, self.world, self.sharing, device, listed)
+        self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         if self.divided:  # summed as each micro-batch was reduced

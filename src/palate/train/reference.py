@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,87 +151,82 @@ def cached_reference(
     home = folder / cache_key(examples, weights, policy)[:32]
     share = policy.layout == "tree"
     shards = _shards(examples, cut(examples, range(len(examples)), budget, share=share))
-
-    def read(number: int) -> dict[int, Tensor] | None:
-        return _read(home / f"shard-{number:05d}", examples, shards[number])
-
-    def computed(number: int) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
-        with switch():
-            for rows in shards[number]:
-                found.update(score_rows(policy, examples, rows))
-        _write(home / f"shard-{number:05d}", found)
-        return found
-
-    def values(number: int) -> dict[int, Tensor]:
-        found = read(number)
-        if found is not None:
-            return found
-        with _turn(home / f"shard-{number:05d}", ranks, lambda: advance(0)):
-            found = read(number)  # another run may have computed it meanwhile
-            return computed(number) if found is None else found
-
-    by_row: dict[int, Tensor] = {}
+    files = Files(home, policy, examples, shards)
     if ranks.divided:
-        by_row = _in_step(policy, examples, shards, read, computed, advance, ranks)
+        from palate.train.in_step import values_in_step
+
+        with switch():
+            by_row = values_in_step(files, advance, ranks)
     else:
-        for number in range(ranks.rank, len(shards), ranks.world) if ranks.world > 1 else ():
-            values(number)
-            ranks.moves()
-        ranks.barrier()
-        for number, cuts in enumerate(shards):
-            by_row.update(values(number))
-            advance(sum(len(rows) for rows in cuts))
+        by_row = _values(files, switch, advance, ranks)
     with _turn(home / "complete", ranks, lambda: advance(0)):
         if ranks.is_main and not (home / "complete.json").is_file():
             write_json(home / "complete.json", {"shards": len(shards), "examples": len(examples)})
     return ReferenceLogps([by_row[row] for row in range(len(examples))])
 
 
-def _in_step(
-    policy: Policy,
-    examples: Sequence[Rendered],
-    shards: Sequence[list[list[int]]],
-    read: Callable[[int], dict[int, Tensor] | None],
-    computed: Callable[[int], dict[int, Tensor]],
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one cache: `shards` are each one's rows, by micro-batch."""
+
+    home: Path
+    policy: Policy
+    examples: Sequence[Rendered]
+    shards: Sequence[list[list[int]]]
+
+    def path(self, number: int) -> Path:
+        """Where a file is: a folder with its checksums."""
+        return self.home / f"shard-{number:05d}"
+
+    def rows(self, number: int) -> list[int]:
+        """All rows of a file, in its order."""
+        return [row for cut in self.shards[number] for row in cut]
+
+    def read(self, number: int) -> dict[int, Tensor] | None:
+        """The values by row, or None where the file is absent or damaged."""
+        return _read(self.path(number), self.examples, self.shards[number])
+
+    def write(self, number: int, found: dict[int, Tensor]) -> None:
+        """Write a file's values."""
+        _write(self.path(number), found)
+
+    def compute(self, number: int) -> dict[int, Tensor]:
+        """Compute a file's values and write them; the policy must be the reference now."""
+        found: dict[int, Tensor] = {}
+        for rows in self.shards[number]:
+            found.update(score_rows(self.policy, self.examples, rows))
+        self.write(number, found)
+        return found
+
+
+def _values(
+    files: Files,
+    switch: Callable[[], AbstractContextManager[None]],
     advance: Callable[[int], None],
     ranks: Ranks,
 ) -> dict[int, Tensor]:
-    """The values by row, where no rank can compute without the others.
+    """The values by row; each rank computes its part of the files, and then reads them all."""
 
-    What some rank has not on its disk is divided among all. Each pass gathers weights, so that a
-    rank with fewer makes up for it by passes over its first example.
-    """
-    from palate.train.shard import give_up_gathered
+    def values(number: int) -> dict[int, Tensor]:
+        found = files.read(number)
+        if found is not None:
+            return found
+        with _turn(files.path(number), ranks, lambda: advance(0)):
+            found = files.read(number)  # another run may have computed it meanwhile
+            if found is not None:
+                return found
+            with switch():
+                return files.compute(number)
 
+    count = len(files.shards)
+    for number in range(ranks.rank, count, ranks.world) if ranks.world > 1 else ():
+        values(number)
+        ranks.moves()
+    ranks.barrier()
     by_row: dict[int, Tensor] = {}
-    lacks = torch.zeros(len(shards), dtype=torch.int64)
-    for number in range(len(shards)):
-        found = read(number)
-        lacks[number] = found is None
-        by_row.update(found or {})
-    (lacked,) = ranks.gather([lacks])
-    wanted = lacked.view(ranks.world, -1).any(0).nonzero()[:, 0].tolist()
-    if not wanted:
-        advance(len(examples))
-        return by_row
-    rows = {number: [row for cut in shards[number] for row in cut] for number in wanted}
-    advance(len(examples) - sum(len(some) for some in rows.values()))
-    own = wanted[ranks.rank :: ranks.world]
-    mine: list[Tensor] = []
-    passes = sum(len(shards[number]) for number in own)
-    fillers = ranks.most(passes) - passes
-    for place, number in enumerate(own):
-        found = computed(number)
-        mine += [found[row] for row in rows[number]]
-        advance(sum(len(rows[n]) for n in wanted[place * ranks.world : (place + 1) * ranks.world]))
-    for _ in range(fillers):
-        score_rows(policy, examples, [0])
-    (together,) = ranks.gather([torch.cat([torch.empty(0), *mine])])
-    order = [row for r in range(ranks.world) for n in wanted[r :: ranks.world] for row in rows[n]]
-    sizes = [supervised_tokens(examples[row]) for row in order]
-    by_row.update(zip(order, (part.clone() for part in together.split(sizes)), strict=True))
-    give_up_gathered(policy)
+    for number in range(count):
+        by_row.update(values(number))
+        advance(len(files.rows(number)))
     return by_row
 
 

@@ -117,7 +117,8 @@ def trained_learner(
 def whole_learner(config: RunConfig, learner: Learner, device: str) -> Learner:
     """The learner as the run began, whole in one process, beside one whose weights are divided."""
     policy = Policy(load_base(config, device).loaded.model)
-    adapted = _adapt(config, policy, learner.plan)
+    # It samples, and ships: nothing for which layers would be compiled.
+    adapted = _adapt(config, policy, replace(learner.plan, compiled=False))
     return replace(
         learner,
         policy=policy,
@@ -178,7 +179,7 @@ def _adapt(
     policy.eval()
     if ranks.divided:
         ranks.wrap(policy)
-    equip(policy, plan, config, say)
+    equip(policy, plan, config, say, ranks)
     return adapted
 
 

@@ -14,6 +14,10 @@ rank's device never holds more than its shards and one whole unit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,21 +28,23 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from palate.model.policy import Policy
 
 
-def shard(policy: Policy, world: int, sharing: int, device: torch.device) -> None:
+def shard(
+    policy: Policy, world: int, sharing: int, device: torch.device, listed: Sequence[Entry]
+) -> None:
     """Divide the policy's weights in place over each `sharing` ranks in a row, of `world`.
 
     Parameters become DTensors on the device. With fewer than all, each such group holds all
-    weights, and gradients are summed within the groups and then across them. Trained weights are
-    rank 0's on all; if some rank knows no more than their shapes, so is everything.
+    weights, and gradients are summed within the groups and then across them. What is `listed`,
+    by `entries` on rank 0, becomes rank 0's on all.
     """
     shape: tuple[int, ...] = (world,)
     names: tuple[str, ...] = ("shard",)
     if sharing < world:
         shape, names = (world // sharing, sharing), ("replicate", "shard")
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
-    everything = _somebody_lacks_weights(policy)
-    for unit in [*decoder_layers(policy), policy]:
-        _Bringing(device, everything=everything).bring(unit)
+    bringing = _Bringing(policy, device, listed)
+    for number, unit in enumerate(_units(policy)):
+        bringing.bring(number)
         fully_shard(unit, mesh=mesh)
     for module in policy.modules():
         if isinstance(module, FSDPModule):
@@ -75,54 +81,136 @@ def like(weight: Tensor, value: Tensor) -> Tensor:
     return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
-def _somebody_lacks_weights(policy: Policy) -> bool:
-    lacks = torch.tensor([int(any(p.is_meta for p in policy.parameters()))])
-    dist.all_reduce(lacks, dist.ReduceOp.MAX)
-    return bool(lacks)
+def lacks_weights(policy: Policy) -> bool:
+    """Whether some parameter is an outline (`palate.model.load.outline`)."""
+    return any(parameter.is_meta for parameter in policy.parameters())
+
+
+def _units(policy: Policy) -> list[nn.Module]:
+    """What is divided by itself, in order; the last is the root, with all that is left."""
+    return [*decoder_layers(policy), policy]
+
+
+Kind = Literal["parameter", "buffer", "attribute"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor that goes from rank 0 to all: where it is, and what it is like.
+
+    `unit` counts `_units`, `module` is a path from the policy. `tied` is the place in the list of
+    an earlier parameter that is the same one.
+    """
+
+    unit: int
+    module: str
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str
+    trained: bool = False
+    tied: int | None = None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Entry:
+        """From JSON."""
+        return cls(**{**raw, "shape": tuple(raw["shape"])})
+
+
+def entries(policy: Policy, *, everything: bool) -> list[Entry]:
+    """What the ranks get from rank 0: all that it holds, or trained weights alone."""
+    found: list[Entry] = []
+    paths = {id(module): path for path, module in policy.named_modules()}
+    done: set[int] = set()
+    seen: dict[int, int] = {}
+    for number, unit in enumerate(_units(policy)):
+        for module in unit.modules():
+            if id(module) in done:
+                continue
+            done.add(id(module))
+            for kind, name, value in _tensors(module):
+                trained = kind == "parameter" and value.requires_grad
+                if not (everything or trained):
+                    continue
+                dtype = str(value.dtype).removeprefix("torch.")
+                here = len(found)
+                first = seen.setdefault(id(value), here) if kind == "parameter" else here
+                tied = first if first < here else None
+                where, shape = paths[id(module)], tuple(value.shape)
+                found.append(Entry(number, where, name, kind, shape, dtype, trained, tied))
+    return found
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[Kind, str, Tensor]]:
+    """A module's own tensors.
+
+    Attributes are what it keeps beside its buffers, such as rotary frequencies before they were
+    scaled; some only after a forward pass, so that other ranks may not have them.
+    """
+    for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):
+        yield "parameter", name, weight
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+        yield "buffer", name, buffer
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield "attribute", name, value
 
 
 class _Bringing:
-    """Brings a unit's tensors to the device, with rank 0's values; tied ones stay tied.
+    """Brings the listed tensors to the device, with rank 0's values; tied ones are tied then."""
 
-    All ranks reach each tensor in the same order: modules in theirs, and names in each.
-    """
+    def __init__(self, policy: Policy, device: torch.device, listed: Sequence[Entry]) -> None:
+        self.policy, self.device, self.listed = policy, device, listed
+        self.brought: dict[int, nn.Parameter] = {}
 
-    def __init__(self, device: torch.device, *, everything: bool) -> None:
-        self.device, self.everything = device, everything
-        self.brought: list[tuple[nn.Parameter, nn.Parameter]] = []  # what was, and what is
-
-    def bring(self, unit: nn.Module) -> None:
-        """What no unit inside has taken already."""
-        for module in unit.modules():
-            for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):
-                if not isinstance(weight, DTensor):
-                    setattr(module, name, self._parameter(weight))
-            for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-                setattr(module, name, self._tensor(buffer, wanted=self.everything))
-            # What a module keeps beside its buffers, such as the rotary frequencies before scaling.
-            for name, value in sorted(vars(module).items()):
-                if isinstance(value, Tensor) and self.everything:
-                    setattr(module, name, self._tensor(value, wanted=True))
-
-    def _parameter(self, weight: nn.Parameter) -> nn.Parameter:
-        found = next((now for was, now in self.brought if weight is was or weight is now), None)
-        if found is None:
-            value = self._tensor(weight.data, wanted=self.everything or weight.requires_grad)
-            if weight.is_meta:
-                found = nn.Parameter(value, requires_grad=weight.requires_grad)
+    def bring(self, unit: int) -> None:
+        """Those of one unit; all ranks do so in the list's order."""
+        for number, entry in enumerate(self.listed):
+            if entry.unit != unit:
+                continue
+            module = self.policy.get_submodule(entry.module)
+            if entry.kind == "parameter":
+                setattr(module, entry.name, self._parameter(number, entry, module))
             else:
-                found, weight.data = weight, value
-            self.brought.append((weight, found))
-        return found
+                old = getattr(module, entry.name, None)
+                setattr(module, entry.name, self._value(entry, old))
 
-    def _tensor(self, value: Tensor, *, wanted: bool) -> Tensor:
-        if value.is_meta:
-            here = torch.empty(value.shape, dtype=value.dtype, device=self.device)
+    def _parameter(self, number: int, entry: Entry, module: nn.Module) -> nn.Parameter:
+        if entry.tied is not None:
+            return self.brought[entry.tied]
+        weight: nn.Parameter = getattr(module, entry.name)
+        value = self._value(entry, weight.data)
+        # One that is tied here, and not on rank 0, becomes one of its own.
+        if weight.is_meta or any(weight is other for other in self.brought.values()):
+            weight = nn.Parameter(value, requires_grad=entry.trained)
         else:
-            here = value.to(self.device)
-        if wanted:
-            # As bytes: not every backend knows every type.
-            flat = here.contiguous().view(-1)
-            dist.broadcast(flat.view(torch.uint8), 0)
-            here = flat.view(value.shape)
-        return here
+            weight.data = value
+        self.brought[number] = weight
+        return weight
+
+    def _value(self, entry: Entry, old: Tensor | None) -> Tensor:
+        if old is None or old.is_meta:
+            dtype = getattr(torch, entry.dtype)
+            here = torch.empty(entry.shape, dtype=dtype, device=self.device)
+        else:
+            here = old.to(self.device)
+        # As bytes: not every backend knows every type.
+        flat = here.contiguous().view(-1)
+        dist.broadcast(flat.view(torch.uint8), 0)
+        return flat.view(here.shape)
+
+
+def check_fits(policy: Policy, listed: Sequence[Entry]) -> None:
+    """Raise `ValueError` where this rank's model has not the shapes of rank 0's."""
+    for entry in listed:
+        try:
+            here = getattr(policy.get_submodule(entry.module), entry.name, None)
+        except AttributeError:
+            here = None
+        missing = here is None and entry.kind != "attribute"
+        if missing or (here is not None and tuple(here.shape) != entry.shape):
+            found = "nothing" if here is None else f"{tuple(here.shape)}"
+            raise ValueError(
+                f"the model has {found} at {entry.module}.{entry.name} on this rank, and "
+                f"{entry.shape} on rank 0, which loads it: use train.parallel=ddp"
+            )

@@ -109,8 +109,8 @@ def _by_arithmetic(
 ) -> int:
     """A budget that was predicted to fit where weights are divided; it is not tried.
 
-    The weights are still whole now, and a trial on one rank, with the gradients and moments of
-    all, would fail where the run fits. Ranks of one machine share its memory if they run on CPUs.
+    A trial on one rank would wait for the others to gather weights with it, and one that runs out
+    of memory cannot begin anew alone. Ranks of one machine share its memory if they run on CPUs.
     """
     policy = learner.policy
     need = need_of_rank(config, _anatomy(config), learner.plan, policy.logits_budget)
