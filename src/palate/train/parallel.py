@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
@@ -195,19 +194,11 @@ class _Many(Ranks):
             for weight in trainable(policy).values():
                 dist.broadcast(weight.data, 0)
             return
-        from palate.train.shard import Entry, check_fits, entries, is_sharded, lacks_weights, shard
+        from palate.train.shard import divide, is_sharded
 
-        if is_sharded(policy):
-            return
-        device = torch.device(self.computes_on or policy.device)
-        # Rank 0 may have loaded for longer than an exchange may take.
-        self.on_main(lambda: None)
-        everything = self.most(lacks_weights(policy)) > 0
-        told = self.on_main(lambda: [asdict(one) for one in entries(policy, everything=everything)])
-        listed = [Entry.of(one) for one in told]
-        check_fits(policy, listed)
-        shard(policy, self.world, self.sharing, device, listed)
-        self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
+        if not is_sharded(policy):
+            divide(policy, self, self.sharing, torch.device(self.computes_on or policy.device))
+            self.files_group = dist.new_group(backend="gloo", timeout=_FILES_TIMEOUT)
 
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         if self.divided:  # summed as each micro-batch was reduced

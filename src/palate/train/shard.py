@@ -15,7 +15,7 @@ rank's device never holds more than its shards and one whole unit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -26,6 +26,20 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from palate.model.policy import Policy
+from palate.train.parallel import Ranks
+
+
+def divide(policy: Policy, ranks: Ranks, sharing: int, device: torch.device) -> None:
+    """Divide the policy's weights over each `sharing` ranks in a row, with what rank 0 holds.
+
+    Raises `ValueError` where a rank's model has other shapes than rank 0's.
+    """
+    ranks.on_main(lambda: None)  # rank 0 may have loaded for longer than an exchange may take
+    everything = ranks.most(any(weight.is_meta for weight in policy.parameters())) > 0
+    told = ranks.on_main(lambda: [asdict(one) for one in entries(policy, everything=everything)])
+    listed = [Entry.of(one) for one in told]
+    check_fits(policy, listed)
+    shard(policy, ranks.world, sharing, device, listed)
 
 
 def shard(
@@ -79,11 +93,6 @@ def like(weight: Tensor, value: Tensor) -> Tensor:
     assert isinstance(weight, DTensor)
     whole = value.to(weight.device)
     return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
-
-
-def lacks_weights(policy: Policy) -> bool:
-    """Whether some parameter is an outline (`palate.model.load.outline`)."""
-    return any(parameter.is_meta for parameter in policy.parameters())
 
 
 def _units(policy: Policy) -> list[nn.Module]:
