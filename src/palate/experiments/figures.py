@@ -149,7 +149,7 @@ def _panel(
 
     from palate.evaluate.charts import QUIET, STRONG
 
-    across = alt.X("x:Q", title=x.label, scale=_scale(found, x))
+    across = alt.X("x:Q", title=x.label, scale=_scale(found, x), axis=_axis(x))
     up = alt.Y("y:Q", title=y.label, scale=_scale(found, y), axis=_axis(y))
     layers = []
     if border is not None:
@@ -215,4 +215,5 @@ def _scale(found: Sequence[Mean], measure: Measure) -> Any:
 def _axis(measure: Measure) -> Any:
     import altair as alt
 
-    return alt.Axis(format="%") if measure.percent else alt.Axis()
+    few: dict[str, Any] = {"tickCount": 5, "labelFlush": False}  # panels are small
+    return alt.Axis(format="%", **few) if measure.percent else alt.Axis(**few)
