@@ -17,7 +17,6 @@ def test_chosen_answers_fall_and_a_likelihood_term_holds_them(ground: Ground) ->
     assert plain[0]["chosen"] == plain[0]["rejected"] == 0
     assert plain[-1]["rejected"] < plain[-1]["chosen"] < -1
     assert held[-1]["chosen"] > -0.2
-    assert plain[-1]["elsewhere"] > 2 * plain[0]["elsewhere"], "it goes to answers in no pair"
     assert (plain[-1]["alarm"], held[-1]["alarm"]) == (1, 0)
     assert len(plain) == 11
 
