@@ -61,7 +61,7 @@ class Wire:
 
     def _all(self, policy: Policy) -> None:
         bringing = shard._Bringing(policy, CPU, self.listed)
-        for number in range(1 + len(shard.decoder_layers(policy))):
+        for number in range(len(shard._units(policy))):
             bringing.bring(number)
 
 

@@ -25,6 +25,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from palate.model.blocks import decoder_layers
 from palate.model.policy import Policy
 from palate.train.parallel import Ranks
 
@@ -78,16 +79,6 @@ def give_up_gathered(policy: Policy) -> None:
         policy.reshard()
 
 
-def decoder_layers(policy: Policy) -> nn.ModuleList:
-    """The model's blocks; raises `ValueError` for a family that keeps them otherwise."""
-    layers = policy.model.config.get_text_config().num_hidden_layers
-    for module in policy.model.get_decoder().modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return module
-    name = type(policy.model).__name__
-    raise ValueError(f"train.parallel fsdp and hybrid do not know the layers of {name}: use ddp")
-
-
 def like(weight: Tensor, value: Tensor) -> Tensor:
     """A whole tensor that every rank holds, divided as the sharded `weight` is."""
     assert isinstance(weight, DTensor)
@@ -96,8 +87,18 @@ def like(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def _units(policy: Policy) -> list[nn.Module]:
-    """What is divided by itself, in order; the last is the root, with all that is left."""
-    return [*decoder_layers(policy), policy]
+    """What is divided by itself, in order; the last is the root, with all that is left.
+
+    Raises `ValueError` for a family that keeps its layers otherwise than others.
+    """
+    try:
+        layers = decoder_layers(policy.model)
+    except ValueError as error:
+        name = type(policy.model).__name__
+        raise ValueError(
+            f"train.parallel fsdp and hybrid do not know the layers of {name}: use ddp"
+        ) from error
+    return [*layers, policy]
 
 
 Kind = Literal["parameter", "buffer", "attribute"]
@@ -108,7 +109,7 @@ class Entry:
     """A tensor that goes from rank 0 to all: where it is, and what it is like.
 
     `unit` counts `_units`, `module` is a path from the policy. `tied` is the place in the list of
-    an earlier parameter that is the same one.
+    an earlier parameter of the unit that is the same one.
     """
 
     unit: int
@@ -131,8 +132,8 @@ def entries(policy: Policy, *, everything: bool) -> list[Entry]:
     found: list[Entry] = []
     paths = {id(module): path for path, module in policy.named_modules()}
     done: set[int] = set()
-    seen: dict[int, int] = {}
     for number, unit in enumerate(_units(policy)):
+        seen: dict[int, int] = {}
         for module in unit.modules():
             if id(module) in done:
                 continue
@@ -174,6 +175,7 @@ class _Bringing:
 
     def bring(self, unit: int) -> None:
         """Those of one unit; all ranks do so in the list's order."""
+        self.brought = {}  # the unit before is divided now: nothing may keep it whole
         for number, entry in enumerate(self.listed):
             if entry.unit != unit:
                 continue
