@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from tests.train.tasks import pair
 from tests.train.test_base import saved_adapter
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from palate.config import AdapterConfig
 from palate.model.adapters import adapters_off, attach, trainable
@@ -219,6 +221,29 @@ def test_looking_at_the_reference_changes_nothing_that_is_trained(
     plain = Policy(load(str(tmp_path / "model")).model)
     for row, values in enumerate(score(plain, examples, 60)):
         assert torch.allclose(found.by_row[row], values, atol=1e-5)
+
+
+@pytest.mark.parametrize("holds", [True, False], ids=["rank 0", "another"])
+def test_a_rank_keeps_no_unit_whole_that_it_has_divided(
+    tmp_path: Path, one_rank: None, monkeypatch: pytest.MonkeyPatch, holds: bool
+) -> None:
+    whole, without = both(save_tiny(tmp_path / "model"))
+    policy = Policy((whole if holds else without).model)
+    listed = entries(Policy(whole.model), everything=True)
+    units: list[list[StorageWeakRef]] = []
+    kept: list[int] = []
+
+    def divide(unit: Any, **how: Any) -> None:
+        gc.collect()
+        kept.append(sum(not ref.expired() for before in units for ref in before))
+        units.append([StorageWeakRef(w.data.untyped_storage()) for w in unit.parameters()])
+        real(unit, **how)
+
+    real = shard.fully_shard
+    monkeypatch.setattr(shard, "fully_shard", divide)
+    shard.shard(policy, 1, 1, CPU, listed)
+    assert [len(unit) > 0 for unit in units] == [True, True, True]
+    assert kept == [0, 0, 0]
 
 
 def test_where_all_hold_the_weights_the_trained_ones_alone_travel(

@@ -1,0 +1,315 @@
+"""RLHF's pipelines against DPO on a language model: the support desk, its house rules as the truth.
+
+    python benchmarks/desk_rlhf.py --out runs/desk-rlhf                     # hours on 2 cores
+    python benchmarks/desk_rlhf.py --out runs/desk-rlhf --seeds 0 --only dpo
+    python benchmarks/desk_rlhf.py --out runs/desk-rlhf --rates 1e-3 5e-3 --seeds 0
+    python benchmarks/desk_rlhf.py --out runs/desk-rlhf --table             # what there is so far
+
+All learn from the same log's pairs, by the recipes of examples/support_desk, and each trains on
+1,408 answers: DPO on 704 pairs (three passes), RLHF on 320 for its reward model and on 768 samples
+of its own. The house rules only measure. Four checkpoints of each run answer the prompts that are
+held out of every run of its seed, so that the rules kept can be read at the same KL. A stage that
+is there is not trained again, and one that was interrupted goes on; several of these programs may
+work on one folder if their cells differ. A run has gone wrong that stops at a number that is not
+finite, or keeps fewer of the rules at its end than the untrained model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.experiments.rlhf import at_equal_kl
+
+ROOT = Path(__file__).resolve().parents[1]
+DESK = Path("examples/support_desk")
+RATE = 2e-4
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training: its recipe, what is set beside it, and the steps whose checkpoints are kept."""
+
+    recipe: str
+    settings: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What leads from the pairs to a policy; `models` stand in memory while it trains."""
+
+    label: str
+    stages: tuple[Stage, ...]
+    models: str
+
+
+REWARD = Stage("reward.yaml", ("evaluate.samples=0",))
+ONLINE = (4, 8, 12, 16)
+PIPELINES = (
+    Pipeline(
+        "dpo",
+        (Stage("recipe.yaml", ("train.epochs=3", "train.max_steps=88"), (22, 44, 66, 88)),),
+        "policy",
+    ),
+    Pipeline("ppo", (REWARD, Stage("ppo.yaml", (), ONLINE)), "policy, reward, value head"),
+    Pipeline("grpo", (REWARD, Stage("ppo.yaml", ("method=grpo",), ONLINE)), "policy, reward"),
+)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="RLHF's pipelines against DPO on the desk.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rates", type=float, nargs="+", default=[RATE])
+    parser.add_argument("--only", nargs="+", choices=[one.label for one in PIPELINES])
+    parser.add_argument("--kl", type=float, default=4.0, help="nats at which rules are compared")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    args = arguments()
+    out = args.out.resolve()
+    os.chdir(ROOT)  # where the recipes find their data
+    wanted = [one for one in PIPELINES if not args.only or one.label in args.only]
+    if not args.table:
+        for seed in args.seeds:
+            for rate in args.rates:
+                for one in wanted:
+                    run(one, rate, seed, out)
+    for line in table(wanted, out, args.kl):
+        sys.stdout.write(line + "\n")
+
+
+def names(one: Pipeline, rate: float, seed: int) -> list[str]:
+    """The folders of the stages: a seed's reward model serves all, at the recipe's own rate."""
+    return [*(["reward-" + str(seed)] * (len(one.stages) - 1)), f"{one.label}-{rate:g}-{seed}"]
+
+
+def run(one: Pipeline, rate: float, seed: int, out: Path) -> None:
+    """Train the stages, then measure the last one's checkpoints."""
+    folders = [out / name for name in names(one, rate, seed)]
+    for stage, folder in zip(one.stages, folders, strict=True):
+        settings = [f"seed={seed}", f"out={out}", f"name={folder.name}", "resume=auto"]
+        settings += [*stage.settings, "data.max_length=512"]
+        if stage.steps:
+            settings += [f"optim.lr={rate}", "evaluate.samples=0", "train.keep=9"]
+            settings += [f"train.save_every={stage.steps[0]}"]
+        if stage is not one.stages[0]:
+            settings.append(f"rollout.judge.model={folders[0]}")
+        if not train(DESK / stage.recipe, settings, folder):
+            return
+    measured(folders[-1], one.stages[-1].steps, seed, out)
+
+
+def train(recipe: Path, settings: Sequence[str], folder: Path) -> bool:
+    """One stage in a process of its own: whether it came to its end; its peak memory beside it."""
+    note = note_of(folder)
+    if not note.is_file():
+        command = [sys.executable, "-m", "palate.cli", "train", str(recipe), *settings]
+        child = subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert child.stderr is not None
+        said = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code and not ("the loss is" in said or "gradient norm is" in said):
+            sys.exit(f"{folder.name}: {said}")
+        found = {"ended": code == 0, "peak": usage.ru_maxrss * 1024, "said": said if code else ""}
+        note.write_text(json.dumps(found), encoding="utf-8")
+        sys.stderr.write(f"{folder.name} {'is done' if code == 0 else 'stopped: ' + said}\n")
+    ended: bool = json.loads(note.read_text(encoding="utf-8"))["ended"]
+    return ended
+
+
+def note_of(folder: Path) -> Path:
+    """What is written about a stage when it has ended."""
+    return folder.parent / f"{folder.name}.json"
+
+
+def measured(folder: Path, steps: Sequence[int], seed: int, out: Path) -> None:
+    """Let the checkpoints answer, and before them the untrained model; written as they come."""
+    path = folder / "path.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if set(found) == {"0", *map(str, steps)}:
+        return
+    from palate.config import load_config
+    from palate.evaluate.sampled import sample_answers, with_kl
+    from palate.generate.draw import Sampling
+    from palate.judge.rules import load_rule
+    from palate.model.adapters import trainable
+    from palate.progress import Quiet
+    from palate.train.checkpoint import load_weights
+    from palate.train.setup import set_up
+
+    config = load_config(folder / "config.yaml")
+    learner = set_up(config, folder, True, Quiet())
+    prompts = heldout(folder, out / f"dpo-{RATE:g}-{seed}")
+    sampling = Sampling(64, 0.8, 50, seed)
+    rule = load_rule(f"{DESK / 'rules.py'}:house_rules")
+    for step in (0, *steps):
+        if str(step) in found:
+            continue
+        if step:
+            load_weights(folder / "checkpoints", trainable(learner.policy), step)
+        answers, rendered = sample_answers(
+            learner.policy,
+            learner.renderer,
+            prompts,
+            sampling,
+            n=2,
+            stage="after" if step else "before",
+            rule=rule,
+        )
+        answers = with_kl(
+            answers, rendered, learner.policy, learner.reference(), learner.switch, 4096
+        )
+        judged = [answer.result for answer in answers if answer.result is not None]
+        found[str(step)] = {
+            "prompts": len(prompts),
+            "kept": statistics.fmean(one.passed for one in judged),
+            "score": statistics.fmean(one.score for one in judged),
+            "kl": statistics.fmean(one.kl for one in answers if one.kl is not None),
+            "words": statistics.fmean(len(one.text.split()) for one in answers),
+            "finished": statistics.fmean(one.finished for one in answers),
+        }
+        path.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    sys.stderr.write(f"{folder.name} is measured\n")
+
+
+def heldout(folder: Path, pairs: Path) -> list[Any]:
+    """The prompts that neither the run nor the run of pairs of its seed was trained on.
+
+    Rows without a pair are prompts to RLHF and nothing to DPO, and the two halves are cut apart.
+    """
+    from palate.store.snapshot import read_snapshot
+
+    if not (pairs / "snapshot").is_dir():
+        sys.exit(f"the pairs that are held out are those of {pairs}: run dpo of this seed first")
+    own, other = (read_snapshot(place / "snapshot").heldout for place in (folder, pairs))
+    keys = {example.prompt_key for example in other}
+    found = {e.prompt_key: e for e in own if e.prompt_key in keys}
+    return [found[key] for key in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run: where its path went by step, what it took, and whether it went wrong."""
+
+    path: dict[int, dict[str, float]]
+    minutes: float
+    peak: float
+    samples: int
+    wrong: bool
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The end of its path."""
+        return self.path[max(self.path)]
+
+    def at(self, kl: float, what: str) -> float:
+        """Interpolated along the path; NaN where it never came so far."""
+        return at_equal_kl([(one["kl"], one[what]) for one in self.path.values()], kl)
+
+
+def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
+    """A run's figures; None where it has not been made."""
+    folders = [out / name for name in names(one, rate, seed)]
+    if not all(note_of(folder).is_file() for folder in folders):
+        return None
+    ends = [json.loads(note_of(folder).read_text(encoding="utf-8")) for folder in folders]
+    peak = max(end["peak"] for end in ends) / GIB
+    if not ends[-1]["ended"]:
+        return Cell({}, 0.0, peak, 0, True)
+    if not (folders[-1] / "path.json").is_file():
+        return None
+    raw = json.loads((folders[-1] / "path.json").read_text(encoding="utf-8"))
+    path = {int(step): found for step, found in raw.items()}
+    results = [
+        json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders
+    ]
+    return Cell(
+        path,
+        sum(found["training"]["seconds"] for found in results) / 60,
+        peak,
+        (results[-1]["rollouts"] or {"answers": 0})["answers"],
+        path[max(path)]["score"] < path[0]["score"],
+    )
+
+
+def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:
+    """A line for each pipeline and rate that was run: means over seeds, and the seeds."""
+    lines = [
+        (
+            "| | rate | stages | models | lines of recipe | samples | training, min | peak, GiB "
+            f"| rules kept at {kl:g} nats | score there | rules kept at the end | KL there "
+            "| words | gone wrong |"
+        ),
+        "|---" * 14 + "|",
+    ]
+    for one in wanted:
+        rates = {float(path.stem.split("-", 1)[1].rsplit("-", 1)[0]) for path in notes(one, out)}
+        for rate in sorted(rates):
+            seeds = sorted(
+                int(path.stem.rsplit("-", 1)[1])
+                for path in notes(one, out)
+                if path.stem.startswith(f"{one.label}-{rate:g}-")
+            )
+            cells = [cell for seed in seeds if (cell := read(one, rate, seed, out)) is not None]
+            if not cells:
+                continue
+            ended = [cell for cell in cells if cell.path]
+            fields = [
+                one.label,
+                f"{rate:g}",
+                str(len(one.stages)),
+                one.models,
+                str(sum(length(DESK / stage.recipe) for stage in one.stages)),
+                f"{max(cell.samples for cell in cells)}",
+                told([cell.minutes for cell in ended], "{:.0f}"),
+                told([cell.peak for cell in cells], "{:.1f}"),
+                told([100 * cell.at(kl, "kept") for cell in ended], "{:.0f}"),
+                told([cell.at(kl, "score") for cell in ended], "{:.2f}"),
+                told([100 * cell.last["kept"] for cell in ended], "{:.0f}"),
+                told([cell.last["kl"] for cell in ended], "{:.1f}"),
+                told([cell.last["words"] for cell in ended], "{:.0f}"),
+                f"{sum(cell.wrong for cell in cells)} of {len(cells)}",
+            ]
+            lines.append("| " + " | ".join(fields) + " |")
+    return lines
+
+
+def notes(one: Pipeline, out: Path) -> list[Path]:
+    """What was written when a pipeline's last stages ended."""
+    return sorted(out.glob(f"{one.label}-*.json"))
+
+
+def length(recipe: Path) -> int:
+    """Lines of a recipe that say something."""
+    lines = (ROOT / recipe).read_text(encoding="utf-8").splitlines()
+    return sum(bool(line.split("#")[0].strip()) for line in lines)
+
+
+def told(values: Sequence[float], form: str) -> str:
+    """The mean, with the values of the seeds where there are several."""
+    if not values:
+        return "–"
+    each = ", ".join(form.format(value) for value in values)
+    return each if len(values) == 1 else f"{form.format(statistics.fmean(values))} ({each})"
+
+
+if __name__ == "__main__":
+    main()
