@@ -15,5 +15,5 @@ def ground() -> Ground:
 
 @pytest.fixture(scope="session")
 def ending() -> Ground:
-    """40 answers of none to three symbols."""
+    """63 answers of none to five symbols."""
     return Ground.of(REDUCED_ENDS)

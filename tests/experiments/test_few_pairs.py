@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from palate.experiments.few_pairs import cases
@@ -24,3 +26,5 @@ def test_more_pairs_are_better(ground: Ground) -> None:
     assert many["share"] > few["share"] + 0.1
     best = by_key["dpo, best held-out, 100 pairs"].run(ground, 0)[-1]
     assert best["kl"] < few["kl"], "it stops before it has gone as far"
+    assert best["alarm"] == 1, "its held-out loss rose again"
+    assert math.isnan(few["alarm"]), "nothing is kept apart"

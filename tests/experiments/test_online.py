@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +11,17 @@ import torch
 
 from palate.experiments.data import Pairs, Words, draw_pairs
 from palate.experiments.learner import fit, human, new_policy, table
-from palate.experiments.online import ByTable, Sampled, WorldRenderer, score_table, train_online
+from palate.experiments.online import (
+    ByTable,
+    Sampled,
+    WorldRenderer,
+    drawn,
+    score_table,
+    train_online,
+)
 from palate.experiments.training import Effort, Lab, train_offline
 from palate.experiments.world import Frontier, make_world, measure
-from palate.judge.opinion import Answered
+from palate.judge.opinion import Answered, Score
 from palate.records import Completion, Example, Message
 
 WORLD = make_world(2, symbols=3, length=3, prompts=4)
@@ -40,11 +49,14 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+EACH = {"spin": (64, 1), "sppo": (16, 4), "online-dpo": (32, 2)}
+
+
 @pytest.mark.parametrize(("name", "params"), CASES)
 def test_it_makes_a_part_of_the_oracles_gain(
     lab: Lab, pairs: Pairs, name: str, params: dict[str, Any]
 ) -> None:
-    sampled = Sampled(4, 16, shown=pairs if name == "spin" else None)
+    sampled = Sampled(*EACH.get(name, (4, 16)), shown=pairs if name == "spin" else None)
     found = train_online(lab, name, params, WORLD.rewards, sampled)
     reference = table(lab.start, WORLD)
     point, frontier = (
@@ -54,6 +66,42 @@ def test_it_makes_a_part_of_the_oracles_gain(
     assert point.kl > 0.01
     assert point.reward <= frontier.reward_at(point.kl) + 1e-9
     assert frontier.share(point) > 0.5, point
+
+
+def test_what_is_drawn_is_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6 steps, GRPO draws for each, PPO for every fourth; two answers to each of 32 prompts."""
+    counted: list[int] = []
+    real = ByTable.score
+
+    def score(self: ByTable, answers: Sequence[Answered]) -> list[Score]:
+        counted.append(len(answers))
+        return real(self, answers)
+
+    monkeypatch.setattr(ByTable, "score", score)
+    short = replace(lab, effort=Effort(steps=6, batch=64, lr=1e-3))
+    for name, sampled, expected in (
+        ("grpo", Sampled(4, 16), 6 * 64),
+        ("ppo", Sampled(4, 16), 2 * 64),
+        ("ppo", Sampled(4, 16, updates=1), 6 * 64),
+        ("online-dpo", Sampled(32, 2), 6 * 64),
+    ):
+        counted.clear()
+        train_online(short, name, {}, WORLD.rewards, sampled)
+        assert sum(counted) == drawn(name, 6, sampled) == expected, name
+
+
+def test_doubt_is_bradley_terrys() -> None:
+    """Of two answers one nat apart the better one wins σ(1) = 73.1 % of the time."""
+    words = Words(WORLD)
+    scores = torch.zeros_like(WORLD.rewards)
+    scores[:, 0] = 1.0
+    judge = ByTable(words, scores, torch.Generator().manual_seed(0))
+    asked = Message("user", "ca")
+    texts = [WorldRenderer(words).text(WORLD.answers[number].tolist()) for number in (0, 13)]
+    pair = [Answered(Example((asked,), (), tags={"number": "2"}), text) for text in texts]
+    said = judge.score(pair * 20_000)
+    wins = sum(one.value > two.value for one, two in zip(said[::2], said[1::2], strict=True))
+    assert wins / 20_000 == pytest.approx(0.7311, abs=0.01)  # 3 standard errors
 
 
 def test_a_reward_model_ranks_answers_as_the_truth_does(lab: Lab, pairs: Pairs) -> None:

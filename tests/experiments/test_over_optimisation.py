@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -30,7 +31,7 @@ STAYS = points("b", ([0.0, 0.0], 0.7), ([0.5, 0.6], 0.6))
 
 
 def test_peak_end_and_early_stop_by_hand() -> None:
-    """From 1.1 to .35: gaps .8 and .7, mean .75, standard error .05."""
+    """From 1.1 to .35: gaps .8 and .7, mean .75, standard error .05; both seeds peak alike."""
     peak, end, errors = turning(FALLS)
     assert (peak.place, end.place, errors) == (1, 3, pytest.approx(15))
     early = stopped(FALLS)
@@ -48,6 +49,19 @@ def test_peak_end_and_early_stop_by_hand() -> None:
         "b: lowest held-out loss",
         "b: end",
     ]
+
+
+def test_luck_is_no_peak() -> None:
+    """Each seed is high once, and elsewhere than the other: by the other's choice, nothing falls.
+
+    The mean is highest, 1.5, where seed 0 has 3; seed 1 chooses that place for it, and has 0 there.
+    """
+    lucky = points("a", ([3.0, 0.0], 0.7), ([0.0, 2.0], 0.5), ([0.5, 0.5], 0.4))
+    peak, end, errors = turning(lucky)
+    assert (peak.place, end.place) == (0, 2)
+    # Seed 0 is looked at where seed 1 is highest (0 − .5), seed 1 where seed 0 is (0 − .5).
+    assert errors == -math.inf
+    assert turning([Mean("a", "a", 0, {"reward": [1.0]}, 1.0)])[2] == 0
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def test_mass_leaves_the_rejected_answers(ground: Ground) -> None:
     for line in ("dpo, weak tie", "sft"):
         found = by_key[line].run(small, 0)
         assert [point["step"] for point in found] == [12 * n for n in range(11)]
-        for point in found:
+        for point in found:  # each from a mask of its own
             assert point["unseen"] + point["chosen"] + point["rejected"] == pytest.approx(1)
         assert found[0]["unseen"] > 0.1
         assert found[-1]["rejected"] < 0.5 * found[0]["rejected"]

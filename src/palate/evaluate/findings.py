@@ -29,6 +29,7 @@ FINISHED_FALL = 0.05  # points of a share
 STEP0_EXACT = 1e-5  # nats: what fp32 leaves of a difference that should be 0
 STEP0_ROUNDING = 1e-2  # nats: what bf16 may leave
 OVERFIT_RISE = 0.05  # relative to the lowest held-out loss
+_ROSE_AGAIN = "Held-out loss rose again"
 
 Level = Literal["alarm", "note", "good"]
 
@@ -202,6 +203,12 @@ def step_zero(step0: Table) -> Finding | None:
     return Finding("alarm", "The loss starts in the wrong place", text)
 
 
+def rose_again(heldout: Sequence[Table]) -> bool:
+    """Whether that is what `heldout_loss` says."""
+    found = heldout_loss(heldout)
+    return found is not None and found.title == _ROSE_AGAIN
+
+
 def heldout_loss(heldout: Sequence[Table]) -> Finding | None:
     """Did the loss on held-out examples fall, and did it rise again after its lowest point?"""
     losses = [
@@ -218,7 +225,7 @@ def heldout_loss(heldout: Sequence[Table]) -> Finding | None:
         text += (
             f"{last_step:g}). Stopping there may do as well; judge by the samples, not the loss."
         )
-        return Finding("note", "Held-out loss rose again", text)
+        return Finding("note", _ROSE_AGAIN, text)
     seen = f"from {first:.3f} at step {first_step:g} to {last:.3f} at step {last_step:g}"
     if last < first:
         return Finding("good", "Held-out loss fell", f"{seen}.")

@@ -36,12 +36,13 @@ def masses(logps_PA: Tensor, pairs: Pairs) -> tuple[float, float, float]:
 
     Of each prompt by itself, and then the mean.
     """
-    masks = torch.zeros(2, *logps_PA.shape, dtype=torch.bool)
+    masks = torch.zeros(3, *logps_PA.shape, dtype=torch.bool)
     masks[0, pairs.prompt, pairs.chosen] = True
     masks[1, pairs.prompt, pairs.rejected] = True
     masks[1] &= ~masks[0]
-    chosen, rejected = (float((logps_PA.exp() * mask).sum(1).mean()) for mask in masks)
-    return chosen, rejected, 1 - chosen - rejected
+    masks[2] = ~(masks[0] | masks[1])
+    chosen, rejected, neither = (float((logps_PA.exp() * one).sum(1).mean()) for one in masks)
+    return chosen, rejected, neither
 
 
 @dataclass(frozen=True, slots=True)

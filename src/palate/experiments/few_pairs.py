@@ -1,14 +1,17 @@
 """How many pairs are enough?
 
 The same steps on ever more pairs; and as the remedy, DPO that keeps a fifth of its pairs apart
-and takes the weights at which their loss was lowest (`train.best: loss`).
+and takes the weights at which their loss was lowest (`train.best: loss`), which is the only one
+of them that can have the alarm of a held-out loss that rises again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from palate.evaluate.findings import rose_again
 from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
@@ -40,7 +43,8 @@ def cases(scale: Scale) -> list[Case]:
                 return [{"pairs": count, **_best(on, seed, pairs)}]
             if line == "grpo, learned reward":
                 return [{"pairs": count, **_judged(on, seed, pairs)}]
-            return [{"pairs": count, **on.stands(on.train(*methods[line], pairs, seed))}]
+            found = on.stands(on.train(*methods[line], pairs, seed))
+            return [{"pairs": count, **found, "alarm": math.nan}]
 
         return Case(line, f"{line}, {count:,} pairs", run)
 
@@ -50,19 +54,22 @@ def cases(scale: Scale) -> list[Case]:
 
 def _best(ground: Ground, seed: int, pairs: Pairs) -> Point:
     looks: list[tuple[float, Point]] = []
+    losses: list[Mapping[str, Any]] = []
 
     def look(step: int, policy: Policy, _: Any, heldout: Mapping[str, float]) -> None:
+        losses.append({"step": step, "loss": heldout["loss"]})
         looks.append((heldout["loss"], ground.stands(policy)))
 
     border = len(pairs) // _APART
     watch = Watch(ground.scale.offline.steps // _LOOKS, look, pairs.of(slice(border)))
     ground.train("dpo", {"beta": 0.25}, pairs.of(slice(border, None)), seed, watch=watch)
-    return min(looks, key=lambda one: one[0])[1]
+    return {**min(looks, key=lambda one: one[0])[1], "alarm": float(rose_again(losses))}
 
 
 def _judged(ground: Ground, seed: int, pairs: Pairs) -> Point:
     scores = ground.reward_model(pairs, seed)
-    return ground.stands(ground.sample("grpo", {"beta": 0.25}, scores, seed))
+    found = ground.stands(ground.sample("grpo", {"beta": 0.25}, scores, seed))
+    return {**found, "alarm": math.nan}
 
 
 EXPERIMENT = Experiment(
@@ -70,5 +77,5 @@ EXPERIMENT = Experiment(
     cases=cases,
     x=Measure("pairs", "pairs", log=True, digits=0),
     ys=[REWARD, SHARE, KL],
-    told=[KL, REWARD, SHARE],
+    told=[KL, REWARD, SHARE, Measure("alarm", "runs with the alarm", percent=True, digits=1)],
 )

@@ -88,7 +88,11 @@ def apart(one: Mean, other: Mean, name: str) -> float:
 
     NaN of a single seed; infinite where all seeds differ by the same.
     """
-    gaps = [a - b for a, b in zip(one.each[name], other.each[name], strict=True)]
+    return errors([a - b for a, b in zip(one.each[name], other.each[name], strict=True)])
+
+
+def errors(gaps: Sequence[float]) -> float:
+    """The mean of differences in its standard errors, as `apart` has it."""
     if len(gaps) < 2:
         return math.nan
     mean, error = statistics.fmean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps))

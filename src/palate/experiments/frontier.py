@@ -15,6 +15,7 @@ from typing import Any, Literal
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Curve, Mean, Measure
 from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
+from palate.experiments.online import drawn
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Effort
 from palate.experiments.world import Frontier, best_of
@@ -23,6 +24,8 @@ Judge = Literal["none", "learned", "true"]
 _CURVE = 60  # points of the frontier's drawing
 _MORE = 4
 _ROUNDS = 4  # of self-play: steps between two of them have one reference
+# Answers to a prompt, of methods that learn a pair from each group: 64 pairs a step, or 16.
+_EACH = {"spin": 1, "sppo": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def settings() -> list[Setting]:
         ("kto", "beta"): (2, 1, 0.5, 0.25),
         ("orpo", "odds"): (0.2, 0.5, 1, 3),
         ("simpo", "beta"): (0.5, 1, 3, 10),
-        ("spin", "beta"): (2, 1, 0.5, 0.25),
+        ("spin", "beta"): (30, 10, 2, 0.5),
         ("sppo", "eta"): (0.5, 1, 3, 10),
     }
     found += [Setting("dpo", {"beta": beta}, more=_MORE) for beta in (0.25, 0.1)]
@@ -104,14 +107,13 @@ def stands(ground: Ground, setting: Setting, seed: int) -> Point:
         policy = ground.train(setting.method, setting.params, pairs, seed, effort)
         return {**ground.stands(policy), "samples": 0}
     effort = part(ground.scale.online, setting.share)
-    shown, fresh = None, None
+    sampled = ground.sampled(_EACH.get(setting.method, ground.scale.answers))
     if setting.method == "spin":
         # With a new reference at each step every margin is 0, and Adam forgets the β before it.
-        shown, fresh = ground.pairs(seed), max(1, effort.steps // _ROUNDS)
-    policy = ground.sample(
-        setting.method, setting.params, scores, seed, effort, shown=shown, fresh=fresh
-    )
-    return {**ground.stands(policy), "samples": effort.steps * effort.batch}
+        fresh = max(1, effort.steps // _ROUNDS)
+        sampled = replace(sampled, shown=ground.pairs(seed), fresh=fresh)
+    policy = ground.sample(setting.method, setting.params, scores, seed, effort, sampled=sampled)
+    return {**ground.stands(policy), "samples": drawn(setting.method, effort.steps, sampled)}
 
 
 def part(effort: Effort, share: float) -> Effort:

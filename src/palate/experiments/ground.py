@@ -43,9 +43,9 @@ class Scale:
 
 FULL = Scale()
 REDUCED = Scale(3, 3, 4, 4000, Effort(120, 64, 1e-3), Effort(40, 64, 1e-3), 16)
-# Where answers end by themselves: 5,461 of up to six symbols, or 40 of up to three.
+# Where answers end by themselves: 5,461 of up to six symbols, or 63 of up to five.
 FULL_ENDS = replace(FULL, symbols=4, length=6, ends=True)
-REDUCED_ENDS = replace(REDUCED, ends=True)
+REDUCED_ENDS = replace(REDUCED, symbols=2, length=5, ends=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +137,19 @@ class Ground:
         effort: Effort | None = None,
         watch: Watch | None = None,
         *,
-        shown: Pairs | None = None,
-        fresh: int | None = None,
+        sampled: Sampled | None = None,
     ) -> Policy:
         """A method that learns from its own samples, judged by scores [P, A].
 
-        `fresh` are the rollouts from one reference to the next; None: as the method has it.
+        A rollout has the scale's answers to each prompt, unless it is `sampled` otherwise.
         """
         lab = self.lab(effort or self.scale.online, seed)
-        sampled = Sampled(self.scale.prompts, self.scale.answers, shown=shown, fresh=fresh)
+        sampled = sampled or self.sampled(self.scale.answers)
         return train_online(lab, method, params, scores_PA, sampled, watch)
+
+    def sampled(self, answers: int, **how: Any) -> Sampled:
+        """A rollout of as many answers as the scale's, so many to a prompt."""
+        return Sampled(self.scale.prompts * self.scale.answers // answers, answers, **how)
 
     def learned(self, seed: int, effort: Effort | None = None) -> Learned:
         """The reward model of the seed's pairs, which is trained once for runs in a row."""

@@ -1,7 +1,7 @@
 """What does a taste of the annotators for long answers cost?
 
 Answers end by themselves here. Annotators prefer by the true reward, in which length is worth
-nothing, plus so much for each symbol; what is measured is the true reward, and the length.
+nothing, plus so much for each token; what is measured is the true reward, and the length.
 Source: arXiv 2403.19159.
 """
 
@@ -44,7 +44,7 @@ def cases(scale: Scale) -> list[Case]:
             policy = on.train(method, params(method, taste), pairs, seed)
             return [{"taste": taste, **_stands(on, pairs, policy)}]
 
-        return Case(line, f"{line}, {taste:g} a symbol", run)
+        return Case(line, f"{line}, {taste:g} a token", run)
 
     lines = ("dpo", "ln-dpo", "ld-dpo", "simpo", "length-dpo", "dpo, as often the shorter")
     return [case(line, taste) for line in lines for taste in TASTES]
@@ -53,12 +53,12 @@ def cases(scale: Scale) -> list[Case]:
 def _pairs(ground: Ground, seed: int, taste: float, *, balanced: bool) -> Pairs:
     """Balanced: of those whose longer answer won, as many are left as the shorter won."""
     count = round(_SHARE * ground.scale.pairs)
-    judged = ground.world.rewards + taste * ground.world.words_A
+    judged = ground.world.rewards + taste * ground.world.tokens_A
     pairs = ground.pairs(seed, count, judged=judged)
     if not balanced:
         return pairs
-    words = ground.world.words_A
-    gap = words[pairs.chosen] - words[pairs.rejected]
+    tokens = ground.world.tokens_A
+    gap = tokens[pairs.chosen] - tokens[pairs.rejected]
     longer, shorter = (gap > 0).nonzero()[:, 0], (gap < 0).nonzero()[:, 0]
     most = min(len(longer), len(shorter))
     kept = [*longer[:most].tolist(), *shorter[:most].tolist(), *(gap == 0).nonzero()[:, 0].tolist()]
@@ -68,16 +68,16 @@ def _pairs(ground: Ground, seed: int, taste: float, *, balanced: bool) -> Pairs:
 
 def _stands(ground: Ground, pairs: Pairs, policy: Policy) -> Point:
     logps = table(policy, ground.world)
-    words = ground.world.words_A
-    before, after = (float((one.exp() * words).sum(1).mean()) for one in (ground.reference, logps))
+    tokens = ground.world.tokens_A
+    before, after = (float((one.exp() * tokens).sum(1).mean()) for one in (ground.reference, logps))
     drift = after / before - 1
     said = length_finding(
         {"before": {"tokens": before}, "after": {"tokens": after}, "tokens_change": drift}
     )
-    gap = words[pairs.chosen] - words[pairs.rejected]
+    gap = tokens[pairs.chosen] - tokens[pairs.rejected]
     longer = float((gap > 0).sum() / (gap != 0).sum())
     return {
-        "words": after,
+        "tokens": after,
         "drift": drift,
         "alarm": float(said is not None and said.level == "alarm"),
         "longer": longer,
@@ -95,22 +95,22 @@ def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
         by_line.setdefault(one.line, []).append(one)
     return {
         line: {
-            "words": round(some[-1].value("words") - some[0].value("words"), 4),
+            "tokens": round(some[-1].value("tokens") - some[0].value("tokens"), 4),
             "reward": round(some[-1].value("reward") - some[0].value("reward"), 4),
         }
         for line, some in by_line.items()
     }
 
 
-WORDS = Measure("words", "symbols of an answer")
+TOKENS = Measure("tokens", "tokens of an answer")
 EXPERIMENT = Experiment(
     name="length",
     cases=cases,
-    x=Measure("taste", "taste for a symbol more, nats"),
-    ys=[WORDS, REWARD, SHARE],
+    x=Measure("taste", "taste for a token more, nats"),
+    ys=[TOKENS, REWARD, SHARE],
     told=[
         Measure("longer", "the longer won", percent=True, digits=1),
-        WORDS,
+        TOKENS,
         KL,
         REWARD,
         SHARE,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 LISTED = {
     "frontier": "How near does each method come to the exact reward-KL frontier?",
     "rlhf": "What does RLHF cost that DPO spares?",
+    "ranking": "Does a reward model know more of the same pairs than DPO?",
     "over-optimisation": "When does more training make the true reward fall?",
     "displacement": "When does the chosen answer itself become less likely?",
     "length": "What does a taste of the annotators for long answers cost?",

@@ -7,12 +7,15 @@ policy draws itself as it learns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from palate.curate.lint.on_policy import BELOW, QUANTILE
 from palate.experiments.data import Pairs
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import Measure
@@ -23,7 +26,6 @@ from palate.experiments.runs import Case, Point
 MIXED = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SHARE = 0.25  # of the scale's pairs
 _SHARPER = 2.0  # the other writer is surer of what to say than people here are
-_QUANTILE = 0.05  # of the model's own answers, as `palate data lint --model` has it
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -40,7 +42,7 @@ def cases(scale: Scale) -> list[Case]:
         return Case(method, key, lambda on, seed: [_run(on, seed, method, methods[method], mixed)])
 
     found = [case(method, mixed) for method in methods for mixed in MIXED]
-    own = "online-dpo, true reward"
+    own = "online-dpo"
     return [*found, Case(own, own, lambda on, seed: [_online(on, seed)])]
 
 
@@ -53,7 +55,7 @@ def _run(ground: Ground, seed: int, method: str, params: Mapping[str, Any], mixe
         "mixed": mixed,
         "away": float((writer.exp() * (writer - ground.reference)).sum(1).mean()),
         "own": own,
-        "alarm": float(own < 0.5),
+        "alarm": float(own < BELOW),
         **ground.stands(policy),
     }
 
@@ -67,21 +69,28 @@ def other(ground: Ground, mixed: float) -> Tensor:
 def owned(ground: Ground, pairs: Pairs) -> float:
     """The share of the pairs' answers that are as likely to the model as its own.
 
-    Above the 5 % quantile of the log-probs of its own answers to the same prompt.
+    At or above the 5 % quantile of the log-probs of its own answers to the same prompt, as
+    `palate data lint --model` has it.
     """
     border = []
     for logps in ground.reference:
         ordered, places = logps.sort()
         mass = logps[places].exp().cumsum(0)
-        border.append(ordered[int(torch.searchsorted(mass, _QUANTILE))])
+        border.append(ordered[int(torch.searchsorted(mass, QUANTILE))])
     limits = torch.stack(border)
     said = [ground.reference[pairs.prompt, side] for side in (pairs.chosen, pairs.rejected)]
     return float(torch.stack([one >= limits[pairs.prompt] for one in said]).double().mean())
 
 
 def _online(ground: Ground, seed: int) -> Point:
-    policy = ground.sample("online-dpo", {"beta": 0.25}, ground.world.rewards, seed)
-    return {"mixed": 0.0, "away": 0.0, "own": 1.0, "alarm": 0.0, **ground.stands(policy)}
+    """As many pairs, of two answers each and with the same annotators, every one seen once."""
+    sampled = ground.sampled(2, doubt=True)
+    steps = max(1, round(_SHARE * ground.scale.pairs / sampled.prompts))
+    effort = replace(ground.scale.online, steps=steps)
+    truth = ground.world.rewards
+    policy = ground.sample("online-dpo", {"beta": 0.25}, truth, seed, effort, sampled=sampled)
+    nobody = math.nan  # whose pairs could be looked at before
+    return {"mixed": 0.0, "away": 0.0, "own": nobody, "alarm": 0.0, **ground.stands(policy)}
 
 
 EXPERIMENT = Experiment(
@@ -95,6 +104,6 @@ EXPERIMENT = Experiment(
         KL,
         REWARD,
         SHARE,
-        Measure("alarm", "lint warns", percent=True, digits=1),
+        Measure("alarm", "lint notes", percent=True, digits=1),
     ],
 )

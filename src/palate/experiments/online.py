@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -44,7 +45,8 @@ class Sampled:
 
     `updates` are the passes over them, `fresh` the rollouts from one reference to the next; None:
     as the method has it. `shown` are the pairs whose chosen answers a method that learns from
-    demonstrations is shown.
+    demonstrations is shown. With `doubt`, each score comes with noise of Gumbel's, so that of two
+    answers the better one wins as annotators would have it (Bradley-Terry).
     """
 
     prompts: int = 8
@@ -52,9 +54,18 @@ class Sampled:
     updates: int | None = None
     fresh: int | None = None
     shown: Pairs | None = None
+    doubt: bool = False
 
 
 EACH_PROMPT = Sampled()
+
+
+def drawn(method: str, steps: int, sampled: Sampled) -> int:
+    """How many answers a run of so many steps draws, each of which takes a whole rollout."""
+    online = find({"name": method}, sampled=True)[0].online
+    assert online is not None, "the method samples"
+    updates = online.updates if sampled.updates is None else sampled.updates
+    return math.ceil(steps / updates) * sampled.prompts * sampled.answers
 
 
 @torch.no_grad()
@@ -74,16 +85,22 @@ class ByTable(Closing):
 
     name = "table"
 
-    def __init__(self, words: Words, scores_PA: Tensor) -> None:
+    def __init__(self, words: Words, scores_PA: Tensor, noise: torch.Generator | None = None):
         self._scores: list[list[float]] = scores_PA.tolist()
+        self._noise = noise
         self._number = {_spelled(row): n for n, row in enumerate(words.world.answers.tolist())}
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """One score each, in order."""
-        return [
-            Score(self._scores[int(one.example.tags[_NUMBER])][self._number[one.text]])
-            for one in answers
+        found = [
+            self._scores[int(one.example.tags[_NUMBER])][self._number[one.text]] for one in answers
         ]
+        if self._noise is not None:
+            # Two of these differ by a logistic number: P(s₁ + n₁ > s₂ + n₂) = σ(s₁ − s₂).
+            draws = torch.rand(len(found), generator=self._noise, dtype=torch.float64)
+            noise = (-(-draws.log()).log()).tolist()
+            found = [score + more for score, more in zip(found, noise, strict=True)]
+        return [Score(score) for score in found]
 
 
 class WorldRenderer(Renderer):
@@ -133,7 +150,8 @@ def train_online(
     if method.resolve is not None:
         longest = words.world.answers.shape[1]
         given = method.resolve(given, Counts(len(words.world.prompts), longest=longest))
-    bench = bench_of(method, ByTable(words, scores_PA))
+    noise = torch.Generator().manual_seed(lab.seed) if sampled.doubt else None
+    bench = bench_of(method, ByTable(words, scores_PA, noise))
     chosen = method, given
 
     def make(folder: Path) -> Task:

@@ -15,9 +15,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from palate.evaluate.findings import heldout_loss
+from palate.evaluate.findings import rose_again
 from palate.experiments.experiment import Experiment
-from palate.experiments.figures import CLEAR, Mean, Measure, apart, runs
+from palate.experiments.figures import CLEAR, Mean, Measure, errors, runs
 from palate.experiments.ground import KL, REWARD, Ground, Scale
 from palate.experiments.runs import Case, Point
 from palate.experiments.training import Watch
@@ -60,12 +60,11 @@ def _offline(
         step: int, policy: Policy, trained: Mapping[str, float], heldout: Mapping[str, float]
     ) -> None:
         losses.append({"step": step, "loss": heldout["loss"]})
-        said = heldout_loss(losses)
         points.append(
             {
                 "step": step,
                 "heldout": heldout["loss"],
-                "alarm": float(said is not None and said.title == "Held-out loss rose again"),
+                "alarm": float(rose_again(losses)),
                 **_stands(ground, policy),
             }
         )
@@ -98,9 +97,24 @@ def _stands(ground: Ground, policy: Policy) -> Point:
 
 
 def turning(points: Sequence[Mean]) -> tuple[Mean, Mean, float]:
-    """A run's highest mean reward, its end, and how many standard errors the end is below."""
+    """A run's highest mean reward, its end, and how many standard errors the end is below.
+
+    The highest of many means is high by luck too: for the errors, each seed is measured at the
+    place where the other seeds have theirs.
+    """
     peak, end = max(points, key=lambda one: one.value("reward")), points[-1]
-    return peak, end, apart(peak, end, "reward") if peak is not end else 0.0
+    if peak is end or end.seeds < 2:
+        return peak, end, math.nan if peak is not end else 0.0
+    ends = end.each["reward"]
+    gaps = [_highest_of_others(points, seed) - ends[seed] for seed in range(end.seeds)]
+    return peak, end, errors(gaps)
+
+
+def _highest_of_others(points: Sequence[Mean], seed: int) -> float:
+    def without(one: Mean) -> float:
+        return sum(value for n, value in enumerate(one.each["reward"]) if n != seed)
+
+    return max(points, key=without).each["reward"][seed]
 
 
 def stopped(points: Sequence[Mean]) -> Mean | None:
@@ -114,14 +128,14 @@ def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
     """Of each line: the peak, the end, whether it fell, the first alarm and an early stop."""
     lines = {}
     for points in runs(found):
-        peak, end, errors = turning(points)
+        peak, end, fall = turning(points)
         early = stopped(points)
         told = [one for one in points if one.value("alarm") > 0.5]
         lines[points[0].line] = {
             "peak": {name: round(peak.value(name), 4) for name in ("step", "kl", "reward")},
             "end": {name: round(end.value(name), 4) for name in ("step", "kl", "reward")},
-            "fall_in_standard_errors": round(errors, 2) if math.isfinite(errors) else None,
-            "falls": errors > CLEAR,
+            "fall_in_standard_errors": round(fall, 2) if math.isfinite(fall) else None,
+            "falls": fall > CLEAR,
             "alarm_at_step": told[0].value("step") if told else None,
             "stopped_early": round(early.value("reward"), 4) if early is not None else None,
         }

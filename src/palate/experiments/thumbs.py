@@ -38,8 +38,12 @@ def cases(scale: Scale) -> list[Case]:
 def _run(ground: Ground, seed: int, params: Mapping[str, Any], up: float) -> Point:
     pairs = ground.pairs(seed, round(_SHARE * ground.scale.pairs))
     policy = ground.train("kto", params, draw_thumbs(pairs, up, seed), seed)
-    warned = not RARE <= up <= 1 - RARE
-    return {"up": up, "alarm": float(warned), **ground.stands(policy)}
+    return {"up": up, "alarm": float(warned(up)), **ground.stands(policy)}
+
+
+def warned(up: float) -> bool:
+    """Whether lint would warn of so many thumbs that point up."""
+    return not RARE <= up <= 1 - RARE
 
 
 EXPERIMENT = Experiment(
