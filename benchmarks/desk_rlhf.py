@@ -5,13 +5,18 @@
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --rates 1e-3 5e-3 --seeds 0
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --table             # what there is so far
 
-All learn from the same log's pairs, by the recipes of examples/support_desk, and each trains on
-1,408 answers: DPO on 704 pairs (three passes), RLHF on 320 for its reward model and on 768 samples
-of its own. The house rules only measure. Four checkpoints of each run answer the prompts that are
-held out of every run of its seed, so that the rules kept can be read at the same KL. A stage that
-is there is not trained again, and one that was interrupted goes on; several of these programs may
-work on one folder if their cells differ. A run has gone wrong that stops at a number that is not
-finite, or keeps fewer of the rules at its end than the untrained model.
+All learn from the same log's pairs, by the recipes of examples/support_desk and at a constant rate,
+and see 2,176 answers while they train: DPO those of 1,088 pairs (four passes and a half), RLHF
+those of 320 pairs for its reward model, and twice 768 samples of its own. The house rules only
+measure. Four checkpoints of each run answer the prompts of templates that no run of its seed has
+seen, as the model would by itself (temperature 1, no top-k), so that the KL is the policies' own
+and the rules kept can be read at the same KL. Times are whole commands, with loading and the
+reference's pass. The reward model is one for a seed, at the recipe's own rate. A run has gone
+wrong that stops at a number that is not finite, or whose answers keep the rules less often at its
+end than the untrained model's.
+
+A stage that is there is not trained again, and one that was interrupted goes on; several of these
+programs may work on one folder if their seeds differ.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +38,7 @@ from palate.experiments.rlhf import at_equal_kl
 ROOT = Path(__file__).resolve().parents[1]
 DESK = Path("examples/support_desk")
 RATE = 2e-4
+ANSWERS = 96  # to the prompts that are held out, at most
 GIB = 2**30
 
 
@@ -53,12 +60,12 @@ class Pipeline:
     models: str
 
 
-REWARD = Stage("reward.yaml", ("evaluate.samples=0",))
-ONLINE = (4, 8, 12, 16)
+REWARD = Stage("reward.yaml")
+ONLINE = (8, 16, 24, 32)
 PIPELINES = (
     Pipeline(
         "dpo",
-        (Stage("recipe.yaml", ("train.epochs=3", "train.max_steps=88"), (22, 44, 66, 88)),),
+        (Stage("recipe.yaml", ("train.epochs=5", "train.max_steps=136"), (34, 68, 102, 136)),),
         "policy",
     ),
     Pipeline("ppo", (REWARD, Stage("ppo.yaml", (), ONLINE)), "policy, reward, value head"),
@@ -89,7 +96,7 @@ def main() -> None:
             for rate in args.rates:
                 for one in wanted:
                     run(one, rate, seed, out)
-    for line in table(wanted, out, args.kl):
+    for line in [*table(wanted, out, args.kl), "", *paths(wanted, out)]:
         sys.stdout.write(line + "\n")
 
 
@@ -101,38 +108,64 @@ def names(one: Pipeline, rate: float, seed: int) -> list[str]:
 def run(one: Pipeline, rate: float, seed: int, out: Path) -> None:
     """Train the stages, then measure the last one's checkpoints."""
     folders = [out / name for name in names(one, rate, seed)]
+    apart = json.dumps(templates(seed))
     for stage, folder in zip(one.stages, folders, strict=True):
         settings = [f"seed={seed}", f"out={out}", f"name={folder.name}", "resume=auto"]
-        settings += [*stage.settings, "data.max_length=512"]
+        settings += [*stage.settings, "data.max_length=512", f"data.heldout_values={apart}"]
+        settings += ["evaluate.samples=0"]
         if stage.steps:
-            settings += [f"optim.lr={rate}", "evaluate.samples=0", "train.keep=9"]
+            settings += [f"optim.lr={rate}", "optim.schedule=constant", "train.keep=9"]
             settings += [f"train.save_every={stage.steps[0]}"]
         if stage is not one.stages[0]:
             settings.append(f"rollout.judge.model={folders[0]}")
         if not train(DESK / stage.recipe, settings, folder):
             return
-    measured(folders[-1], one.stages[-1].steps, seed, out)
+    measured(folders[-1], one.stages[-1].steps, seed)
+
+
+def templates(seed: int) -> list[str]:
+    """The templates that are held out of a seed's runs: as the recipe of the pairs draws them.
+
+    Rows without a pair are prompts to RLHF and nothing to DPO, so that each recipe by itself would
+    draw others.
+    """
+    from palate.config import load_config
+    from palate.curate.prepare import prepare
+
+    drawn = prepare(load_config(DESK / "recipe.yaml").data, seed).heldout
+    return sorted({str(example.tags["template"]) for example in drawn})
 
 
 def train(recipe: Path, settings: Sequence[str], folder: Path) -> bool:
-    """One stage in a process of its own: whether it came to its end; its peak memory beside it."""
+    """One stage in a process of its own: whether it came to its end.
+
+    Its time and its largest memory are written beside it, those of interrupted attempts with them.
+    """
     note = note_of(folder)
-    if not note.is_file():
+    found: dict[str, Any] = {"ended": None, "peak": 0, "seconds": 0.0, "said": ""}
+    if note.is_file():
+        found = json.loads(note.read_text(encoding="utf-8"))
+    if found["ended"] is None:
         command = [sys.executable, "-m", "palate.cli", "train", str(recipe), *settings]
+        began = time.perf_counter()
         child = subprocess.Popen(  # noqa: S603
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         assert child.stderr is not None
-        said = child.stderr.read()
-        _, status, usage = os.wait4(child.pid, 0)
+        try:
+            said = child.stderr.read()
+        finally:  # the child is interrupted with us, and saves
+            _, status, usage = os.wait4(child.pid, 0)
+            found["peak"] = max(found["peak"], usage.ru_maxrss * 1024)
+            found["seconds"] += time.perf_counter() - began
+            note.write_text(json.dumps(found), encoding="utf-8")
         code = os.waitstatus_to_exitcode(status)
         if code and not ("the loss is" in said or "gradient norm is" in said):
             sys.exit(f"{folder.name}: {said}")
-        found = {"ended": code == 0, "peak": usage.ru_maxrss * 1024, "said": said if code else ""}
+        found |= {"ended": code == 0, "said": said if code else ""}
         note.write_text(json.dumps(found), encoding="utf-8")
         sys.stderr.write(f"{folder.name} {'is done' if code == 0 else 'stopped: ' + said}\n")
-    ended: bool = json.loads(note.read_text(encoding="utf-8"))["ended"]
-    return ended
+    return bool(found["ended"])
 
 
 def note_of(folder: Path) -> Path:
@@ -140,25 +173,31 @@ def note_of(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.json"
 
 
-def measured(folder: Path, steps: Sequence[int], seed: int, out: Path) -> None:
+def measured(folder: Path, steps: Sequence[int], seed: int) -> None:
     """Let the checkpoints answer, and before them the untrained model; written as they come."""
     path = folder / "path.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if set(found) == {"0", *map(str, steps)}:
         return
     from palate.config import load_config
-    from palate.evaluate.sampled import sample_answers, with_kl
+    from palate.durable import write_json
+    from palate.evaluate.sampled import choose_prompts, sample_answers, with_kl
     from palate.generate.draw import Sampling
     from palate.judge.rules import load_rule
+    from palate.losses.registry import method_of
     from palate.model.adapters import trainable
+    from palate.model.value import add_value_head
     from palate.progress import Quiet
+    from palate.store.snapshot import read_snapshot
     from palate.train.checkpoint import load_weights
     from palate.train.setup import set_up
 
     config = load_config(folder / "config.yaml")
     learner = set_up(config, folder, True, Quiet())
-    prompts = heldout(folder, out / f"dpo-{RATE:g}-{seed}")
-    sampling = Sampling(64, 0.8, 50, seed)
+    if method_of(config)[0].head == "value":
+        add_value_head(learner.policy)
+    prompts, n = choose_prompts(read_snapshot(folder / "snapshot").heldout, ANSWERS)
+    sampling = Sampling(64, 1.0, 0, seed)
     rule = load_rule(f"{DESK / 'rules.py'}:house_rules")
     for step in (0, *steps):
         if str(step) in found:
@@ -170,7 +209,7 @@ def measured(folder: Path, steps: Sequence[int], seed: int, out: Path) -> None:
             learner.renderer,
             prompts,
             sampling,
-            n=2,
+            n=n,
             stage="after" if step else "before",
             rule=rule,
         )
@@ -180,29 +219,15 @@ def measured(folder: Path, steps: Sequence[int], seed: int, out: Path) -> None:
         judged = [answer.result for answer in answers if answer.result is not None]
         found[str(step)] = {
             "prompts": len(prompts),
+            "answers": len(answers),
             "kept": statistics.fmean(one.passed for one in judged),
             "score": statistics.fmean(one.score for one in judged),
             "kl": statistics.fmean(one.kl for one in answers if one.kl is not None),
             "words": statistics.fmean(len(one.text.split()) for one in answers),
             "finished": statistics.fmean(one.finished for one in answers),
         }
-        path.write_text(json.dumps(found, indent=2), encoding="utf-8")
+        write_json(path, found)
     sys.stderr.write(f"{folder.name} is measured\n")
-
-
-def heldout(folder: Path, pairs: Path) -> list[Any]:
-    """The prompts that neither the run nor the run of pairs of its seed was trained on.
-
-    Rows without a pair are prompts to RLHF and nothing to DPO, and the two halves are cut apart.
-    """
-    from palate.store.snapshot import read_snapshot
-
-    if not (pairs / "snapshot").is_dir():
-        sys.exit(f"the pairs that are held out are those of {pairs}: run dpo of this seed first")
-    own, other = (read_snapshot(place / "snapshot").heldout for place in (folder, pairs))
-    keys = {example.prompt_key for example in other}
-    found = {e.prompt_key: e for e in own if e.prompt_key in keys}
-    return [found[key] for key in sorted(found)]
 
 
 @dataclass(frozen=True)
@@ -231,6 +256,8 @@ def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
     if not all(note_of(folder).is_file() for folder in folders):
         return None
     ends = [json.loads(note_of(folder).read_text(encoding="utf-8")) for folder in folders]
+    if any(end["ended"] is None for end in ends):
+        return None
     peak = max(end["peak"] for end in ends) / GIB
     if not ends[-1]["ended"]:
         return Cell({}, 0.0, peak, 0, True)
@@ -238,15 +265,15 @@ def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
         return None
     raw = json.loads((folders[-1] / "path.json").read_text(encoding="utf-8"))
     path = {int(step): found for step, found in raw.items()}
-    results = [
-        json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders
-    ]
+    if set(path) != {0, *one.stages[-1].steps}:
+        return None
+    results = json.loads((folders[-1] / "results.json").read_text(encoding="utf-8"))
     return Cell(
         path,
-        sum(found["training"]["seconds"] for found in results) / 60,
+        sum(end["seconds"] for end in ends) / 60,
         peak,
-        (results[-1]["rollouts"] or {"answers": 0})["answers"],
-        path[max(path)]["score"] < path[0]["score"],
+        (results["rollouts"] or {"answers": 0})["answers"],
+        path[max(path)]["kept"] < path[0]["kept"],
     )
 
 
@@ -254,14 +281,14 @@ def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:
     """A line for each pipeline and rate that was run: means over seeds, and the seeds."""
     lines = [
         (
-            "| | rate | stages | models | lines of recipe | samples | training, min | peak, GiB "
+            "| | rate | stages | models | lines of recipe | samples | minutes | peak, GiB "
             f"| rules kept at {kl:g} nats | score there | rules kept at the end | KL there "
             "| words | gone wrong |"
         ),
         "|---" * 14 + "|",
     ]
     for one in wanted:
-        rates = {float(path.stem.split("-", 1)[1].rsplit("-", 1)[0]) for path in notes(one, out)}
+        rates = {float(path.stem.rsplit("-", 2)[1]) for path in notes(one, out)}
         for rate in sorted(rates):
             seeds = sorted(
                 int(path.stem.rsplit("-", 1)[1])
@@ -289,6 +316,20 @@ def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:
                 f"{sum(cell.wrong for cell in cells)} of {len(cells)}",
             ]
             lines.append("| " + " | ".join(fields) + " |")
+    return lines
+
+
+def paths(wanted: Sequence[Pipeline], out: Path) -> list[str]:
+    """Where each run's checkpoints stood: between which of them the rules at a KL were read."""
+    lines = ["| run | checkpoints: KL in nats, answers that keep the rules |", "|---|---|"]
+    for one in wanted:
+        for note in notes(one, out):
+            _, rate, seed = note.stem.rsplit("-", 2)
+            cell = read(one, float(rate), int(seed), out)
+            if cell is None or not cell.path:
+                continue
+            went = [f"{at['kl']:.1f}: {at['kept']:.0%}" for _, at in sorted(cell.path.items())]
+            lines.append(f"| {note.stem} | {', '.join(went)} |")
     return lines
 
 
