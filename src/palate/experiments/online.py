@@ -206,7 +206,8 @@ def _rollouts(
     reference, budget = IterateReference(learner), Budget(PLAN)
     prompts = _prompts(renderer, words, sampled.shown)
     drawing = Drawing(policy, renderer, config, method, params, reference, lab.seed, Quiet().bar)
-    loop = lab.settings(lab.effort.batch, lab.effort.steps)
+    # Passes over the prompts that are surely enough: steps end a run here.
+    loop = lab.settings(lab.effort.batch, lab.effort.steps * sampled.prompts)
     return Rollouts(
         Sizes.of(config, method, len(prompts), loop),
         prompts,
