@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Curve = Sequence[tuple[float, float]]
+_NOTHING = 1e-12
 CLEAR = 2.0  # standard errors that a difference must be beyond
 
 
@@ -26,6 +27,7 @@ class Measure:
         """A value in words."""
         if math.isnan(value):
             return "-"
+        value = value if abs(value) > _NOTHING else 0.0  # not -0.00
         return f"{value:.{self.digits - 1}%}" if self.percent else f"{value:.{self.digits}f}"
 
 
