@@ -93,6 +93,26 @@ def test_rewards_otherwise() -> None:
     assert f.rewards([{"step": i, "loss": 1.0} for i in range(9)], worse=None) is None
 
 
+def test_answers_with_a_thumb_up_are_looked_at_by_themselves() -> None:
+    """Of two answers one has a thumb up; its reward goes from −.2 to −.9, in the mean of both."""
+    lines = [
+        {"step": i, "margin": float(i), "up": 0.5, "up_reward": -0.05 * i, "reward": 1.0}
+        for i in range(1, 9)
+    ]
+    found = f.rewards(lines, worse=False)
+    assert found is not None
+    assert found.title == "The reward of answers with a thumb up falls while the margin rises"
+    assert "went from −0.15 to −0.75, the margin from 1.50 to 7.50" in found.text
+    risen = f.rewards([line | {"up_reward": -line["up_reward"]} for line in lines], worse=None)
+    assert risen is not None
+    assert risen.title == "Answers with a thumb up became likelier"
+    without = [{k: v for k, v in line.items() if k != "up"} for line in lines]
+    assert f.rewards(without, worse=None) is None
+    nobody = f.rewards([line | {"up": 0.0, "up_reward": 0.0} for line in lines], worse=None)
+    assert nobody is not None
+    assert nobody.level == "good"
+
+
 def test_what_counts_as_worse_samples() -> None:
     assert f.degenerate({}) is None
     assert f.degenerate(comparison()) is False

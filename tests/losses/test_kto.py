@@ -38,6 +38,8 @@ def test_values_by_hand() -> None:
     assert out.metrics["margin"].tolist() == [1.0, -1.0]
     assert out.metrics["accuracy"].tolist() == [1.0, 0.0]
     assert out.metrics["reward"].tolist() == [1.5, 1.5]
+    assert out.metrics["up"].tolist() == [1.0, 0.0]
+    assert out.metrics["up_reward"].tolist() == [1.5, 0.0]
 
 
 def test_weights_belong_to_thumbs() -> None:

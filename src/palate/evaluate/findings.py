@@ -147,20 +147,65 @@ def degenerate(comparison: Table) -> bool | None:
     return "alarm" in levels if levels else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Liked:
+    """The answers that a method is to make likelier: what it logs of them, and their names.
+
+    `total` divided by `count` is their mean reward; without a count it is the mean itself.
+    """
+
+    total: str
+    count: str | None
+    liked: str
+    title: str
+    said: str
+    seen: str
+
+    def logged(self, line: Table) -> bool:
+        """Whether a line of metrics has all of it."""
+        names = [self.total, "margin", *([self.count] if self.count else [])]
+        return all(number(line, name) is not None for name in names)
+
+    def reward(self, lines: Sequence[Table]) -> float:
+        """Their mean reward; 0 where there were none."""
+        of = 1.0 if self.count is None else _mean(lines, self.count)
+        return _mean(lines, self.total) / of if of else 0.0
+
+
+_PAIRS = _Liked(
+    "chosen_reward",
+    None,
+    "the chosen answers",
+    "Chosen answers",
+    "chosen reward",
+    "the difference of the two",
+)
+_THUMBS = _Liked(
+    "up_reward",
+    "up",
+    "the answers with a thumb up",
+    "Answers with a thumb up",
+    "reward of answers with a thumb up",
+    "how far answers are from the drift of all",
+)
+
+
 def rewards(train: Sequence[Table], worse: bool | None) -> Finding | None:
     """Chosen answers becoming less likely while the margin grows: common, unless samples rot.
 
-    `worse` is what `degenerate` says of the samples. Quarters of the run are compared, because
+    Or answers with a thumb up, of a method that learns from single answers. `worse` is what
+    `degenerate` says of the samples. Quarters of the run are compared, because
     single steps jump; runs of fewer than four steps are not judged.
     """
-    lines = [x for x in train if None not in (number(x, "chosen_reward"), number(x, "margin"))]
-    if len(lines) < 4:
+    kind = next((one for one in (_PAIRS, _THUMBS) if any(map(one.logged, train))), None)
+    lines = [] if kind is None else [line for line in train if kind.logged(line)]
+    if kind is None or len(lines) < 4:
         return None
     part = max(1, len(lines) // 4)
-    chosen = [_mean(lines[:part], "chosen_reward"), _mean(lines[-part:], "chosen_reward")]
+    chosen = [kind.reward(lines[:part]), kind.reward(lines[-part:])]
     margin = [_mean(lines[:part], "margin"), _mean(lines[-part:], "margin")]
     seen = (
-        f"from the first to the last quarter of the run the chosen reward went from "
+        f"from the first to the last quarter of the run the {kind.said} went from "
         f"{decimal(chosen[0])} to {decimal(chosen[1])}, the margin from {decimal(margin[0])} to "
         f"{decimal(margin[1])}"
     )
@@ -168,18 +213,18 @@ def rewards(train: Sequence[Table], worse: bool | None) -> Finding | None:
         text = f"{seen}. Train longer, or raise optim.lr; or the pairs differ in nothing learnable."
         return Finding("note", "The margin has not grown", text)
     if chosen[1] >= chosen[0]:
-        text = f"{seen}. The model moves towards the chosen answers, not only away from the others."
-        return Finding("good", "Chosen answers became likelier", text)
+        text = f"{seen}. The model moves towards {kind.liked}, not only away from the others."
+        return Finding("good", f"{kind.title} became likelier", text)
     if worse:
         text = f"{seen}, and the samples changed for the worse (see above). Fewer steps, a larger"
         text += " \u03b2, or an added likelihood term would hold the model back."
-        return Finding("alarm", "Chosen answers fall, and the samples with them", text)
-    text = f"{seen}. This is common: the loss sees only the difference of the two. "
+        return Finding("alarm", f"{kind.title} fall, and the samples with them", text)
+    text = f"{seen}. This is common: the loss sees only {kind.seen}. "
     if worse is None:
         text += "Whether the answers suffer was not measured."
     else:
         text += "The sampled answers show no sign of damage."
-    return Finding("note", "The chosen reward falls while the margin rises", text)
+    return Finding("note", f"The {kind.said} falls while the margin rises", text)
 
 
 def step_zero(step0: Table) -> Finding | None:

@@ -25,7 +25,7 @@ from palate.model.policy import Policy
 
 _SHARE = 0.05  # of the scale's pairs
 _LOOKS = 10
-FALLS = ("The chosen reward falls while the margin rises", "Chosen answers fall, and the samples")
+FALLS = " falls while the margin rises"
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -62,7 +62,7 @@ def _run(
     def look(step: int, policy: Policy, trained: Mapping[str, float], _: Any) -> None:
         lines.append(trained)
         said = rewards(lines, None)
-        fell = said is not None and said.title.startswith(FALLS)
+        fell = said is not None and said.title.endswith(FALLS)
         points.append(_stands(ground, pairs, policy, step, fell))
 
     watch = Watch(ground.scale.offline.steps // _LOOKS, look)

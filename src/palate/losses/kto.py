@@ -72,6 +72,9 @@ def kto(batch: Labelled, params: KTO, context: Context) -> LossOutput:
         "accuracy": (gain_B > 0).to(gain_B) + 0.5 * (gain_B == 0).to(gain_B),
         "margin": params.beta * gain_B,
         "reward": params.beta * ratio.detach(),
+        # Means of these two, divided: the reward of the answers with a thumb up.
+        "up": up.to(gain_B),
+        "up_reward": params.beta * ratio.detach() * up,
         "drift": drift.expand_as(gain_B),
         "logp": batch.completion.logp_B.detach(),
     }

@@ -24,7 +24,7 @@ from palate.ui.runs.series import latest
 EXACT = 4000
 """Lines up to which findings are made of each; of more, of means over neighbours."""
 _BUCKETS = 400
-_MADE_OF = ("loss", "grad_norm", "chosen_reward", "margin")
+_MADE_OF = ("loss", "grad_norm", "chosen_reward", "margin", "up", "up_reward")
 
 
 def run_files(folder: Path, metrics: Metrics) -> RunFiles:
