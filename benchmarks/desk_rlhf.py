@@ -22,6 +22,7 @@ programs may work on one folder if their seeds differ.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -108,7 +109,7 @@ def names(one: Pipeline, rate: float, seed: int) -> list[str]:
 def run(one: Pipeline, rate: float, seed: int, out: Path) -> None:
     """Train the stages, then measure the last one's checkpoints."""
     folders = [out / name for name in names(one, rate, seed)]
-    apart = json.dumps(templates(seed))
+    apart = json.dumps(sorted({str(one.tags["template"]) for one in pairs_apart(seed)}))
     for stage, folder in zip(one.stages, folders, strict=True):
         settings = [f"seed={seed}", f"out={out}", f"name={folder.name}", "resume=auto"]
         settings += [*stage.settings, "data.max_length=512", f"data.heldout_values={apart}"]
@@ -123,17 +124,17 @@ def run(one: Pipeline, rate: float, seed: int, out: Path) -> None:
     measured(folders[-1], one.stages[-1].steps, seed)
 
 
-def templates(seed: int) -> list[str]:
-    """The templates that are held out of a seed's runs: as the recipe of the pairs draws them.
+@functools.cache
+def pairs_apart(seed: int) -> list[Any]:
+    """The pairs that are held out of a seed's runs, as the recipe of the pairs draws them.
 
     Rows without a pair are prompts to RLHF and nothing to DPO, so that each recipe by itself would
-    draw others.
+    draw other templates, and have other prompts of the same ones.
     """
     from palate.config import load_config
     from palate.curate.prepare import prepare
 
-    drawn = prepare(load_config(DESK / "recipe.yaml").data, seed).heldout
-    return sorted({str(example.tags["template"]) for example in drawn})
+    return list(prepare(load_config(DESK / "recipe.yaml").data, seed).heldout)
 
 
 def train(recipe: Path, settings: Sequence[str], folder: Path) -> bool:
@@ -196,7 +197,9 @@ def measured(folder: Path, steps: Sequence[int], seed: int) -> None:
     learner = set_up(config, folder, True, Quiet())
     if method_of(config)[0].head == "value":
         add_value_head(learner.policy)
-    prompts, n = choose_prompts(read_snapshot(folder / "snapshot").heldout, ANSWERS)
+    keys = {one.prompt_key for one in pairs_apart(seed)}
+    apart = [one for one in read_snapshot(folder / "snapshot").heldout if one.prompt_key in keys]
+    prompts, n = choose_prompts(apart, ANSWERS)
     sampling = Sampling(64, 1.0, 0, seed)
     rule = load_rule(f"{DESK / 'rules.py'}:house_rules")
     for step in (0, *steps):
