@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate.experiments.figures import Measure, apart, draw, last, means, table
+from palate.experiments.figures import Mean, Measure, _strokes, apart, draw, last, means, table
 
 KL, REWARD = Measure("kl", "KL, nats"), Measure("reward", "true reward")
 
@@ -63,7 +63,20 @@ def test_the_table() -> None:
     assert header == ["", "KL, nats", "share"]
     assert body == [["dpo a", "0.60 ± 0.14", "90% ± 14%"], ["ppo", "0.50 ± 0.14", "60% ± 14%"]]
     (one,) = means(ROWS[:1])
-    assert table([one], [KL], lambda mean: mean.line)[1] == [["dpo", "0.50"]]
+    assert table([one], [KL])[1] == [["dpo a", "0.50"]]
+
+
+def test_what_is_joined() -> None:
+    """Cases with a point each are a stroke of their line, or of its points with the same value."""
+    some = [
+        Mean(f"dpo {n}", "dpo", 0, {"rate": [rate], "kl": [float(n)]}, 1.0)
+        for n, rate in enumerate((1.0, 2.0, 1.0))
+    ]
+    run = [Mean("ppo", "ppo", place, {"rate": [1.0]}, 1.0) for place in range(2)]
+    whole = [[one.case for one in stroke] for stroke in _strokes([*some, *run], None)]
+    assert whole == [["dpo 0", "dpo 1", "dpo 2"], ["ppo", "ppo"]]
+    parts = [[one.case for one in stroke] for stroke in _strokes(some, "rate")]
+    assert parts == [["dpo 0", "dpo 2"], ["dpo 1"]]
 
 
 def test_the_drawing_has_a_panel_for_each_line_and_measure() -> None:

@@ -28,7 +28,8 @@ class Experiment:
     `begin` makes what all runs have in common of the scale, a dataclass: of most, a world. `cases`
     may depend on the scale; `shown` picks the points of the table, which has the
     measures `told`; the drawing has `ys` over `x`. `found` are the conclusions that go into the
-    figures, and `border` a curve that is drawn with all.
+    figures, and `border` a curve that is drawn with all. Points of a line with other values of the
+    measure `apart_by` are not joined.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Experiment:
     shown: Callable[[Sequence[Mean]], Sequence[Mean]] = last
     found: Callable[[Sequence[Mean]], Mapping[str, Any]] = nothing
     border: Callable[[Any, Sequence[Mean]], Curve] | None = None
+    apart_by: str | None = None
     begin: Callable[[Any], Any] = Ground.of
     full: Any = FULL
     reduced: Any = REDUCED
@@ -111,5 +113,5 @@ def write(
         figures["border"] = [[round(x, 6), round(y, 6)] for x, y in border]
     outcome = Outcome(folder / FIGURES, folder / f"{what.name}.svg", (header, body))
     write_json(outcome.figures, figures)
-    write_text(outcome.drawing, draw(found, what.x, what.ys, border))
+    write_text(outcome.drawing, draw(found, what.x, what.ys, border, what.apart_by))
     return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,14 +114,12 @@ def last(found: Sequence[Mean]) -> list[Mean]:
     return [points[-1] for points in runs(found)]
 
 
-def table(
-    shown: Sequence[Mean], measures: Sequence[Measure], name: Callable[[Mean], str] | None = None
-) -> tuple[list[str], list[list[str]]]:
+def table(shown: Sequence[Mean], measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the case and its measures, with their spread where there are seeds."""
     header = ["", *(one.label for one in measures)]
     body = []
     for mean in shown:
-        cells = [mean.case if name is None else name(mean)]
+        cells = [mean.case]
         for one in measures:
             value, spread = mean.value(one.name), mean.spread(one.name)
             more = f" ± {one.said(spread)}" if mean.seeds > 1 and spread > 0 else ""
@@ -131,30 +129,37 @@ def table(
 
 
 def draw(
-    found: Sequence[Mean], x: Measure, ys: Sequence[Measure], border: Curve | None = None
+    found: Sequence[Mean],
+    x: Measure,
+    ys: Sequence[Measure],
+    border: Curve | None = None,
+    apart_by: str | None = None,
 ) -> str:
     """SVG of small panels: each line by itself with the others behind it, for each measure.
 
-    Bars are a standard deviation from seed to seed, both ways; `border` is drawn in each panel.
+    Bars are a standard deviation from seed to seed, both ways; `border` is drawn in each panel. A
+    line's points are joined, but for those that a measure sets `apart_by` its values.
     """
     import altair as alt
 
     from palate.evaluate.charts import alone, finished
 
     lines = list(dict.fromkeys(one.line for one in found))
-    panels = [_panel(found, line, x, y, border) for line in lines for y in ys]
+    strokes = _strokes(found, apart_by)
+    panels = [_panel(strokes, line, x, y, border) for line in lines for y in ys]
     columns = 3 if len(ys) == 1 else len(ys)
     grid = alt.concat(*panels, columns=columns)
     return alone(finished(grid.resolve_scale(x="shared") if columns == 3 else grid))
 
 
 def _panel(
-    found: Sequence[Mean], line: str, x: Measure, y: Measure, border: Curve | None
+    strokes: Sequence[Sequence[Mean]], line: str, x: Measure, y: Measure, border: Curve | None
 ) -> Any:  # a layered chart
     import altair as alt
 
     from palate.evaluate.charts import QUIET, STRONG
 
+    found = [one for points in strokes for one in points]
     across = alt.X("x:Q", title=x.label, scale=_scale(found, x), axis=_axis(x))
     up = alt.Y("y:Q", title=y.label, scale=_scale(found, y), axis=_axis(y))
     layers = []
@@ -166,10 +171,10 @@ def _panel(
             alt.Chart({"values": _points(points, x, y)})
             .mark_line(color=QUIET, strokeWidth=0.8, opacity=0.6, clip=True)
             .encode(across, up)
-            for points in _drawn(found)
+            for points in strokes
             if points[0].line != line
         ]
-    for points in _drawn(found):
+    for points in strokes:
         if points[0].line != line:
             continue
         base = alt.Chart({"values": _points(points, x, y)})
@@ -182,12 +187,13 @@ def _panel(
     return alt.layer(*layers).properties(width=220, height=130, title=line)
 
 
-def _drawn(found: Sequence[Mean]) -> list[list[Mean]]:
+def _strokes(found: Sequence[Mean], apart_by: str | None) -> list[list[Mean]]:
     """What is one stroke: a run's points, or those of a line's cases with a point each."""
-    strokes: dict[str, list[Mean]] = {}
+    strokes: dict[tuple[str, float], list[Mean]] = {}
     for points in runs(found):
         name = points[0].case if len(points) > 1 else points[0].line
-        strokes.setdefault(name, []).extend(points)
+        value = points[0].value(apart_by) if apart_by is not None else 0.0
+        strokes.setdefault((name, value), []).extend(points)
     return list(strokes.values())
 
 

@@ -258,4 +258,5 @@ EXPERIMENT = Experiment(
     told=_TOLD,
     shown=shown,
     found=concluded,
+    apart_by="rate",
 )
