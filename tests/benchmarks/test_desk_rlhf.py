@@ -1,4 +1,4 @@
-"""The arithmetic of the table of pipelines in docs/experiments/rlhf.md."""
+"""The arithmetic of the table of pipelines on a language model."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ def test_a_longer_prompt_costs_rows_more_than_a_tree() -> None:
     tree, rows = (run(f"prompts of 256, {layout}") for layout in ("tree", "plain"))
     assert (tree["tokens"], rows["tokens"]) == (2 * 256 + 16 * 32, 16 * 288)
     assert rows["gflops"] > 3 * tree["gflops"]
+    assert tree["time"] == pytest.approx(tree["seconds"] / tree["seconds by the model"])
     assert tree["seconds"] > 0
     if sys.platform == "linux":
         assert rows["mib"] > 2 * tree["mib"]

@@ -33,6 +33,7 @@ def test_the_pairs_as_text(ground: Ground) -> None:
     (example,) = as_text(ground.world, mixed(ground, 1.0, 3).of(slice(1)), 0)
     assert example.chosen.messages[0].content.startswith("- ")
     best, other = example.chosen.messages[0].content, example.rejected.messages[0].content
+    assert not other.startswith("- ")
     assert other.startswith("**") or ", " in other, other
     assert re.findall("[a-z]+", other) == re.findall("[a-z]+", best)
     assert len(str(example.prompt[0].content).split()) == 10

@@ -38,4 +38,5 @@ def test_strange_pairs_are_seen(ground: Ground) -> None:
     assert far["own"] < 0.6
     assert near["away"] == pytest.approx(0, abs=1e-9)
     own = by_key["online-dpo"].run(ground, 0)[-1]
+    assert own["reward"] > 1
     assert own["share"] > 0.5
