@@ -26,13 +26,13 @@ import functools
 import json
 import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trained import train as palate_train
 
 from palate.experiments.rlhf import at_equal_kl
 
@@ -41,6 +41,7 @@ DESK = Path("examples/support_desk")
 RATE = 2e-4
 ANSWERS = 96  # to the prompts that are held out, at most
 GIB = 2**30
+DIVERGED = ("the loss is", "gradient norm is")  # in what a run says that stops at such a number
 
 
 @dataclass(frozen=True)
@@ -147,25 +148,18 @@ def train(recipe: Path, settings: Sequence[str], folder: Path) -> bool:
     if note.is_file():
         found = json.loads(note.read_text(encoding="utf-8"))
     if found["ended"] is None:
-        command = [sys.executable, "-m", "palate.cli", "train", str(recipe), *settings]
-        began = time.perf_counter()
-        child = subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert child.stderr is not None
-        try:
-            said = child.stderr.read()
-        finally:  # the child is interrupted with us, and saves
-            _, status, usage = os.wait4(child.pid, 0)
-            found["peak"] = max(found["peak"], usage.ru_maxrss * 1024)
-            found["seconds"] += time.perf_counter() - began
-            note.write_text(json.dumps(found), encoding="utf-8")
-        code = os.waitstatus_to_exitcode(status)
-        if code and not ("the loss is" in said or "gradient norm is" in said):
-            sys.exit(f"{folder.name}: {said}")
-        found |= {"ended": code == 0, "said": said if code else ""}
+        done = palate_train(str(recipe), *settings)
+        found["peak"] = max(found["peak"], done.peak)
+        found["seconds"] += done.seconds
         note.write_text(json.dumps(found), encoding="utf-8")
-        sys.stderr.write(f"{folder.name} {'is done' if code == 0 else 'stopped: ' + said}\n")
+        if done.interrupted:
+            sys.exit(f"{folder.name} is stopped, and can go on")
+        if done.code and not any(word in done.said for word in DIVERGED):
+            sys.exit(f"{folder.name}: {done.said}")
+        found |= {"ended": done.code == 0, "said": done.said if done.code else ""}
+        note.write_text(json.dumps(found), encoding="utf-8")
+        how = f"stopped: {done.said}" if done.code else "is done"
+        sys.stderr.write(f"{folder.name} {how}\n")
     return bool(found["ended"])
 
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trained import train
 
 ROOT = Path(__file__).resolve().parents[1]
 DESK = ROOT / "examples" / "support_desk"
@@ -161,14 +161,10 @@ def run(recipe: dict[str, Any]) -> None:
         return
     path = folder.with_suffix(".yaml")
     path.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
-    command = [sys.executable, "-m", "palate.cli", "train", str(path)]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"{recipe['name']}: {said}")
-    (folder / "peak.json").write_text(json.dumps({"bytes": usage.ru_maxrss * 1024}))
+    done = train(str(path))
+    if done.code:
+        sys.exit(f"{recipe['name']}: {done.said}")
+    (folder / "peak.json").write_text(json.dumps({"bytes": done.peak}))
     sys.stderr.write(f"{recipe['name']} is done\n")
 
 

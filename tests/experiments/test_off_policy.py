@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -40,3 +41,4 @@ def test_strange_pairs_are_seen(ground: Ground) -> None:
     own = by_key["online-dpo"].run(ground, 0)[-1]
     assert own["reward"] > 1
     assert own["share"] > 0.5
+    assert math.isnan(own["alarm"]), "nobody could have looked at its pairs before"

@@ -19,7 +19,7 @@ def points(line: str, *means: tuple[list[float], float]) -> list[Mean]:
             line,
             place,
             {"step": [place] * 2, "kl": [place] * 2, "reward": rewards, "heldout": [loss] * 2}
-            | {"alarm": [float(place == 3)] * 2},
+            | {"alarm": [float(place == 3)] * 2, "note": [float(place == 2), float(place > 1)]},
             1.0,
         )
         for place, (rewards, loss) in enumerate(means)
@@ -41,7 +41,7 @@ def test_peak_end_and_early_stop_by_hand() -> None:
     found = concluded([*FALLS, *STAYS])
     assert found["a"]["falls"] is True
     assert found["a"]["stopped_early"] == 0.85
-    assert found["a"]["alarm_at_step"] == 3
+    assert (found["a"]["note_at_step"], found["a"]["alarm_at_step"]) == (2, 3)
     assert found["b"]["falls"] is False
     assert found["b"]["alarm_at_step"] is None
     assert [one.case for one in shown(STAYS)] == [

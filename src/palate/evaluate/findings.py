@@ -30,6 +30,7 @@ STEP0_EXACT = 1e-5  # nats: what fp32 leaves of a difference that should be 0
 STEP0_ROUNDING = 1e-2  # nats: what bf16 may leave
 OVERFIT_RISE = 0.05  # relative to the lowest held-out loss
 _ROSE_AGAIN = "Held-out loss rose again"
+_FALLS = " falls while the margin rises"
 
 Level = Literal["alarm", "note", "good"]
 
@@ -224,7 +225,13 @@ def rewards(train: Sequence[Table], worse: bool | None) -> Finding | None:
         text += "Whether the answers suffer was not measured."
     else:
         text += "The sampled answers show no sign of damage."
-    return Finding("note", f"The {kind.said} falls while the margin rises", text)
+    return Finding("note", f"The {kind.said}{_FALLS}", text)
+
+
+def displaced(train: Sequence[Table]) -> bool:
+    """Whether that is what `rewards` says, of a run whose samples nobody has seen."""
+    found = rewards(train, None)
+    return found is not None and found.title.endswith(_FALLS)
 
 
 def step_zero(step0: Table) -> Finding | None:

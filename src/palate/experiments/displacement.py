@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from palate.evaluate.findings import rewards
+from palate.evaluate.findings import displaced
 from palate.experiments.data import Pairs, masses
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import CLEAR, Mean, Measure, runs
@@ -25,7 +25,6 @@ from palate.model.policy import Policy
 
 _SHARE = 0.05  # of the scale's pairs
 _LOOKS = 10
-FALLS = " falls while the margin rises"
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -61,9 +60,7 @@ def _run(
 
     def look(step: int, policy: Policy, trained: Mapping[str, float], _: Any) -> None:
         lines.append(trained)
-        said = rewards(lines, None)
-        fell = said is not None and said.title.endswith(FALLS)
-        points.append(_stands(ground, pairs, policy, step, fell))
+        points.append(_stands(ground, pairs, policy, step, displaced(lines)))
 
     watch = Watch(ground.scale.offline.steps // _LOOKS, look)
     ground.train(method, params, pairs, seed, watch=watch)

@@ -125,6 +125,7 @@ def _stands(ground: Ground, policy: Policy) -> Point:
         "said": found["kl"] - form,
         "said reward": measure(as_before, ground.reference, ground.world.rewards).reward,
         "best form": float(first[:, 0].exp().mean()),
+        "two best": float(first[:, :2].exp().sum(1).mean()),
         **found,
     }
 
@@ -173,6 +174,7 @@ EXPERIMENT = Experiment(
         SAID,
         KL,
         Measure("best form", "the winning form", percent=True, digits=1),
+        Measure("two best", "it and the second", percent=True, digits=1),
         SAID_REWARD,
         Measure("form warned", "lint: surface", percent=True, digits=1),
         Measure("alike noted", "lint: near-identical", percent=True, digits=1),

@@ -90,7 +90,7 @@ def _online(ground: Ground, seed: int) -> Point:
     truth = ground.world.rewards
     policy = ground.sample("online-dpo", {"beta": 0.25}, truth, seed, effort, sampled=sampled)
     nobody = math.nan  # whose pairs could be looked at before
-    return {"mixed": 0.0, "away": 0.0, "own": nobody, "alarm": 0.0, **ground.stands(policy)}
+    return {"mixed": 0.0, "away": 0.0, "own": nobody, "alarm": nobody, **ground.stands(policy)}
 
 
 EXPERIMENT = Experiment(

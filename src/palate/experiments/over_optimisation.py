@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from palate.evaluate.findings import rose_again
+from palate.evaluate.findings import displaced, rose_again
 from palate.experiments.experiment import Experiment
 from palate.experiments.figures import CLEAR, Mean, Measure, errors, runs
 from palate.experiments.ground import KL, REWARD, Ground, Scale
@@ -55,16 +55,19 @@ def _offline(
     effort = replace(effort, steps=_LONGER * effort.steps, schedule="constant")
     points: list[Point] = []
     losses: list[Mapping[str, Any]] = []
+    lines: list[Mapping[str, Any]] = []
 
     def look(
         step: int, policy: Policy, trained: Mapping[str, float], heldout: Mapping[str, float]
     ) -> None:
         losses.append({"step": step, "loss": heldout["loss"]})
+        lines.append(trained)
         points.append(
             {
                 "step": step,
                 "heldout": heldout["loss"],
                 "alarm": float(rose_again(losses)),
+                "note": float(displaced(lines)),
                 **_stands(ground, policy),
             }
         )
@@ -130,16 +133,21 @@ def concluded(found: Sequence[Mean]) -> Mapping[str, Any]:
     for points in runs(found):
         peak, end, fall = turning(points)
         early = stopped(points)
-        told = [one for one in points if one.value("alarm") > 0.5]
         lines[points[0].line] = {
             "peak": {name: round(peak.value(name), 4) for name in ("step", "kl", "reward")},
             "end": {name: round(end.value(name), 4) for name in ("step", "kl", "reward")},
             "fall_in_standard_errors": round(fall, 2) if math.isfinite(fall) else None,
             "falls": fall > CLEAR,
-            "alarm_at_step": told[0].value("step") if told else None,
+            "alarm_at_step": _first(points, "alarm"),
+            "note_at_step": _first(points, "note"),
             "stopped_early": round(early.value("reward"), 4) if early is not None else None,
         }
     return lines
+
+
+def _first(points: Sequence[Mean], name: str) -> float | None:
+    """The step from which most seeds have it."""
+    return next((one.value("step") for one in points if one.value(name) > 0.5), None)
 
 
 def shown(found: Sequence[Mean]) -> list[Mean]:
@@ -165,6 +173,7 @@ EXPERIMENT = Experiment(
         REWARD,
         Measure("heldout", "held-out loss", digits=3),
         Measure("alarm", "runs with the alarm", percent=True, digits=1),
+        Measure("note", "with the note", percent=True, digits=1),
     ],
     shown=shown,
     found=concluded,
