@@ -3,17 +3,20 @@
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf                     # hours on 2 cores
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --seeds 0 --only dpo
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --rates 1e-3 5e-3 --seeds 0
+    python benchmarks/desk_rlhf.py --out runs/desk-rlhf --memory            # minutes
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --table             # what there is so far
 
-All learn from the same log's pairs, by the recipes of examples/support_desk and at a constant rate,
-and see 2,176 answers while they train: DPO those of 1,088 pairs (four passes and a half), RLHF
-those of 320 pairs for its reward model, and twice 768 samples of its own. The house rules only
-measure. Four checkpoints of each run answer the prompts of templates that no run of its seed has
-seen, as the model would by itself (temperature 1, no top-k), so that the KL is the policies' own
-and the rules kept can be read at the same KL. Times are whole commands, with loading and the
-reference's pass. The reward model is one for a seed, at the recipe's own rate. A run has gone
-wrong that stops at a number that is not finite, or whose answers keep the rules less often at its
-end than the untrained model's.
+All learn from the same log's pairs, by the recipes of examples/support_desk, and see as many
+answers while they train, to one in eighty: DPO the two of some 1,075 pairs (136 steps of eight,
+the last of each epoch of fewer), RLHF those of 317 pairs for its reward model, and twice 768
+samples of its own. Policies have a constant rate after warming up. The house rules only measure.
+Prompts of some templates are held out of all runs of a seed; checkpoints answer them as the model
+would by itself (temperature 1, no top-k), so that the KL is the policies' own. Rules kept at a KL
+are read where a path first comes so far, between two checkpoints that are not far apart.
+Times are whole commands, with loading and the reference's pass, and without held-out passes. The
+reward model is one for a seed, at the recipe's own rate. A run has gone wrong that stops at a
+number that is not finite, or whose answers keep the rules less often at its end than the untrained
+model's. Memory is that of a few steps with an allocator that gives back what is freed.
 
 A stage that is there is not trained again, and one that was interrupted goes on; several of these
 programs may work on one folder if their seeds differ.
@@ -24,15 +27,19 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
+import multiprocessing
 import os
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trained import train as palate_train
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.trained import train as palate_train
 
 from palate.experiments.rlhf import at_equal_kl
 
@@ -40,13 +47,17 @@ ROOT = Path(__file__).resolve().parents[1]
 DESK = Path("examples/support_desk")
 RATE = 2e-4
 ANSWERS = 96  # to the prompts that are held out, at most
+FAR = 4.0  # times the KL of the checkpoint before
 GIB = 2**30
 DIVERGED = ("the loss is", "gradient norm is")  # in what a run says that stops at such a number
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A training: its recipe, what is set beside it, and the steps whose checkpoints are kept."""
+    """A training: its recipe, what is set beside it, and the steps whose checkpoints answer.
+
+    They are multiples of the first.
+    """
 
     recipe: str
     settings: tuple[str, ...] = ()
@@ -63,15 +74,26 @@ class Pipeline:
 
 
 REWARD = Stage("reward.yaml")
+DIRECT = (4, 8, 12, 16, 20, 36, 68, 136)
 ONLINE = (8, 16, 24, 32)
 PIPELINES = (
     Pipeline(
         "dpo",
-        (Stage("recipe.yaml", ("train.epochs=5", "train.max_steps=136"), (34, 68, 102, 136)),),
+        (
+            Stage(
+                "recipe.yaml",
+                ("train.epochs=5", "train.max_steps=136"),
+                (4, 8, 12, 16, 20, 36, 68, 136),
+            ),
+        ),
         "policy",
     ),
     Pipeline("ppo", (REWARD, Stage("ppo.yaml", (), ONLINE)), "policy, reward, value head"),
-    Pipeline("grpo", (REWARD, Stage("ppo.yaml", ("method=grpo",), ONLINE)), "policy, reward"),
+    Pipeline(
+        "grpo",
+        (REWARD, Stage("ppo.yaml", ("method={name: grpo, beta: 0.02}",), ONLINE)),
+        "policy, reward",
+    ),
 )
 
 
@@ -83,6 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", default=[RATE])
     parser.add_argument("--only", nargs="+", choices=[one.label for one in PIPELINES])
     parser.add_argument("--kl", type=float, default=4.0, help="nats at which rules are compared")
+    parser.add_argument("--memory", action="store_true", help="a few steps of each, for its peak")
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
     return parser.parse_args()
 
@@ -93,7 +116,10 @@ def main() -> None:
     out = args.out.resolve()
     os.chdir(ROOT)  # where the recipes find their data
     wanted = [one for one in PIPELINES if not args.only or one.label in args.only]
-    if not args.table:
+    if args.memory:
+        for one in wanted:
+            remembered(one, out)
+    elif not args.table:
         for seed in args.seeds:
             for rate in args.rates:
                 for one in wanted:
@@ -110,19 +136,46 @@ def names(one: Pipeline, rate: float, seed: int) -> list[str]:
 def run(one: Pipeline, rate: float, seed: int, out: Path) -> None:
     """Train the stages, then measure the last one's checkpoints."""
     folders = [out / name for name in names(one, rate, seed)]
-    apart = json.dumps(sorted({str(one.tags["template"]) for one in pairs_apart(seed)}))
     for stage, folder in zip(one.stages, folders, strict=True):
-        settings = [f"seed={seed}", f"out={out}", f"name={folder.name}", "resume=auto"]
-        settings += [*stage.settings, "data.max_length=512", f"data.heldout_values={apart}"]
-        settings += ["evaluate.samples=0"]
-        if stage.steps:
-            settings += [f"optim.lr={rate}", "optim.schedule=constant", "train.keep=9"]
-            settings += [f"train.save_every={stage.steps[0]}"]
-        if stage is not one.stages[0]:
-            settings.append(f"rollout.judge.model={folders[0]}")
-        if not train(DESK / stage.recipe, settings, folder):
+        words = settings(one, stage, folders, rate, seed)
+        if not train(DESK / stage.recipe, words, folder):
+            note_of(folders[-1]).write_text(note_of(folder).read_text())  # nothing to go on from
             return
-    measured(folders[-1], one.stages[-1].steps, seed)
+    # In a process of its own: what it takes would be counted as that of the next stage.
+    process = multiprocessing.get_context("spawn").Process(
+        target=measured, args=(folders[-1], one.stages[-1].steps, seed)
+    )
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{folders[-1].name} could not be measured")
+
+
+def settings(
+    one: Pipeline, stage: Stage, folders: Sequence[Path], rate: float, seed: int
+) -> list[str]:
+    """What a stage's recipe is given: the same split for all, and no pass but training's."""
+    folder = folders[one.stages.index(stage)]
+    apart = json.dumps(sorted({str(one.tags["template"]) for one in pairs_apart(seed)}))
+    words = [f"seed={seed}", f"out={folder.parent}", f"name={folder.name}", "resume=auto"]
+    words += [*stage.settings, "data.max_length=512", f"data.heldout_values={apart}"]
+    words += ["evaluate.samples=0", "train.eval_every=0"]
+    if stage.steps:
+        words += [f"optim.lr={rate}", "optim.schedule=constant", "train.keep=99"]
+        words += [f"train.save_every={stage.steps[0]}"]
+    if stage is not one.stages[0]:
+        words.append(f"rollout.judge.model={folders[0]}")
+    return words
+
+
+def remembered(one: Pipeline, out: Path) -> None:
+    """The largest memory of a few steps of each stage, freed memory given back."""
+    folders = [out / "memory" / name for name in names(one, RATE, 0)]
+    for stage, folder in zip(one.stages, folders, strict=True):
+        words = settings(one, stage, folders, RATE, 0)
+        train(
+            DESK / stage.recipe, [*words, "train.max_steps=4"], folder, PALATE_ALLOCATOR="default"
+        )
 
 
 @functools.cache
@@ -138,17 +191,20 @@ def pairs_apart(seed: int) -> list[Any]:
     return list(prepare(load_config(DESK / "recipe.yaml").data, seed).heldout)
 
 
-def train(recipe: Path, settings: Sequence[str], folder: Path) -> bool:
+def train(recipe: Path, words: Sequence[str], folder: Path, **environment: str) -> bool:
     """One stage in a process of its own: whether it came to its end.
 
     Its time and its largest memory are written beside it, those of interrupted attempts with them.
+    It has a cache of its own, so that nothing is there that another run has computed.
     """
     note = note_of(folder)
     found: dict[str, Any] = {"ended": None, "peak": 0, "seconds": 0.0, "said": ""}
     if note.is_file():
         found = json.loads(note.read_text(encoding="utf-8"))
     if found["ended"] is None:
-        done = palate_train(str(recipe), *settings)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        cache = str(folder.parent / f"{folder.name}-cache")
+        done = palate_train(str(recipe), *words, PALATE_CACHE=cache, **environment)
         found["peak"] = max(found["peak"], done.peak)
         found["seconds"] += done.seconds
         note.write_text(json.dumps(found), encoding="utf-8")
@@ -233,7 +289,6 @@ class Cell:
 
     path: dict[int, dict[str, float]]
     minutes: float
-    peak: float
     samples: int
     wrong: bool
 
@@ -243,8 +298,14 @@ class Cell:
         return self.path[max(self.path)]
 
     def at(self, kl: float, what: str) -> float:
-        """Interpolated along the path; NaN where it never came so far."""
-        return at_equal_kl([(one["kl"], one[what]) for one in self.path.values()], kl)
+        """Where the path first passes a KL; NaN if it never does, or leaps over it."""
+        for before, after in pairwise(sorted(self.path)):
+            low, high = self.path[before], self.path[after]
+            if low["kl"] <= kl <= high["kl"]:
+                if low["kl"] * FAR < high["kl"]:
+                    return math.nan
+                return at_equal_kl([(one["kl"], one[what]) for one in (low, high)], kl)
+        return math.nan
 
 
 def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
@@ -255,9 +316,8 @@ def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
     ends = [json.loads(note_of(folder).read_text(encoding="utf-8")) for folder in folders]
     if any(end["ended"] is None for end in ends):
         return None
-    peak = max(end["peak"] for end in ends) / GIB
     if not ends[-1]["ended"]:
-        return Cell({}, 0.0, peak, 0, True)
+        return Cell({}, 0.0, 0, True)
     if not (folders[-1] / "path.json").is_file():
         return None
     raw = json.loads((folders[-1] / "path.json").read_text(encoding="utf-8"))
@@ -268,17 +328,24 @@ def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
     return Cell(
         path,
         sum(end["seconds"] for end in ends) / 60,
-        peak,
         (results["rollouts"] or {"answers": 0})["answers"],
         path[max(path)]["kept"] < path[0]["kept"],
     )
+
+
+def memory(one: Pipeline, out: Path) -> float:
+    """The largest of its stages, in GiB; NaN where `--memory` has not been run."""
+    found = [note_of(out / "memory" / name) for name in names(one, RATE, 0)]
+    if not all(note.is_file() for note in found):
+        return math.nan
+    return max(json.loads(note.read_text(encoding="utf-8"))["peak"] for note in found) / GIB
 
 
 def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:
     """A line for each pipeline and rate that was run: means over seeds, and the seeds."""
     lines = [
         (
-            "| | rate | stages | models | lines of recipe | samples | minutes | peak, GiB "
+            "| | rate | stages | models | lines of recipe | samples | minutes | memory, GiB "
             f"| rules kept at {kl:g} nats | score there | rules kept at the end | KL there "
             "| words | gone wrong |"
         ),
@@ -304,7 +371,7 @@ def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:
                 str(sum(length(DESK / stage.recipe) for stage in one.stages)),
                 f"{max(cell.samples for cell in cells)}",
                 told([cell.minutes for cell in ended], "{:.0f}"),
-                told([cell.peak for cell in cells], "{:.1f}"),
+                told([memory(one, out)], "{:.1f}"),
                 told([100 * cell.at(kl, "kept") for cell in ended], "{:.0f}"),
                 told([cell.at(kl, "score") for cell in ended], "{:.2f}"),
                 told([100 * cell.last["kept"] for cell in ended], "{:.0f}"),
@@ -342,11 +409,12 @@ def length(recipe: Path) -> int:
 
 
 def told(values: Sequence[float], form: str) -> str:
-    """The mean, with the values of the seeds where there are several."""
-    if not values:
-        return "–"
-    each = ", ".join(form.format(value) for value in values)
-    return each if len(values) == 1 else f"{form.format(statistics.fmean(values))} ({each})"
+    """The mean of those there are, with the values of the seeds where there are several."""
+    each = [form.format(value) if math.isfinite(value) else "–" for value in values]
+    there = [value for value in values if math.isfinite(value)]
+    if not there or len(values) == 1:
+        return each[0] if len(each) == 1 else "–"
+    return f"{form.format(statistics.fmean(there))} ({', '.join(each)})"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trained import train
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.trained import train
 
 ROOT = Path(__file__).resolve().parents[1]
 DESK = ROOT / "examples" / "support_desk"

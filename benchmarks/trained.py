@@ -13,7 +13,10 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How it ended, what it said to stderr, its wall time and its largest resident memory."""
+    """How it ended, what it said to stderr, its wall time and its largest resident memory.
+
+    On Linux a child's largest memory begins at that of the process that starts it: keep that small.
+    """
 
     code: int
     said: str
@@ -26,12 +29,16 @@ class Trained:
         return self.code == _INTERRUPTED
 
 
-def train(*words: str) -> Trained:
+def train(*words: str, **environment: str) -> Trained:
     """`palate train WORDS`; Ctrl-C reaches it too, and it is waited for."""
     command = [sys.executable, "-m", "palate.cli", "train", *words]
     began = time.perf_counter()
     child = subprocess.Popen(  # noqa: S603 our own program
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
     assert child.stderr is not None
     try:

@@ -94,7 +94,7 @@ def test_rewards_otherwise() -> None:
 
 
 def test_answers_with_a_thumb_up_are_looked_at_by_themselves() -> None:
-    """Of two answers one has a thumb up; its reward goes from −.2 to −.9, in the mean of both."""
+    """Of two answers one has a thumb up; its reward goes from −.1 to −.8."""
     lines = [
         {"step": i, "margin": float(i), "up": 0.5, "up_reward": -0.05 * i, "reward": 1.0}
         for i in range(1, 9)
@@ -108,9 +108,15 @@ def test_answers_with_a_thumb_up_are_looked_at_by_themselves() -> None:
     assert risen.title == "Answers with a thumb up became likelier"
     without = [{k: v for k, v in line.items() if k != "up"} for line in lines]
     assert f.rewards(without, worse=None) is None
-    nobody = f.rewards([line | {"up": 0.0, "up_reward": 0.0} for line in lines], worse=None)
-    assert nobody is not None
-    assert nobody.level == "good"
+
+
+@pytest.mark.parametrize("quarter", [slice(0, 2), slice(6, 8), slice(0, 8)])
+def test_without_a_thumb_up_in_a_quarter_nothing_is_said_of_them(quarter: slice) -> None:
+    lines = [
+        {"step": i, "margin": float(i), "up": 0.5, "up_reward": -0.05 * i} for i in range(1, 9)
+    ]
+    lines[quarter] = [line | {"up": 0.0, "up_reward": 0.0} for line in lines[quarter]]
+    assert f.rewards(lines, worse=None) is None
 
 
 def test_what_counts_as_worse_samples() -> None:

@@ -13,12 +13,14 @@ pytestmark = pytest.mark.slow
 
 def test_chosen_answers_fall_and_a_likelihood_term_holds_them(ground: Ground) -> None:
     by_key = {case.key: case for case in cases(ground.scale)}
-    plain, held = (by_key[name].run(ground, 0) for name in ("dpo", "dpo-nll"))
+    plain, held, thumbs = (by_key[name].run(ground, 0) for name in ("dpo", "dpo-nll", "kto"))
     assert plain[0]["chosen"] == plain[0]["rejected"] == 0
     assert plain[-1]["rejected"] < plain[-1]["chosen"] < -1
     assert held[-1]["chosen"] > -0.2
     assert (plain[-1]["alarm"], held[-1]["alarm"]) == (1, 0)
     assert len(plain) == 11
+    assert thumbs[-1]["chosen"] < -1
+    assert thumbs[-1]["alarm"] == 1, "KTO's note of its answers with a thumb up"
 
 
 def test_a_fall_is_one_beyond_two_standard_errors() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palate.experiments.ground import Ground
-from palate.experiments.ranking import cases, judged
+from palate.experiments.ranking import cases, implicit, judged
 
 
 def test_judges_by_hand(ground: Ground) -> None:
@@ -19,6 +19,13 @@ def test_judges_by_hand(ground: Ground) -> None:
     assert right["ranked"] + wrong["ranked"] == pytest.approx(1)
     assert right["ranked"] > 0.6
     assert right["reward"] > nobody["reward"] > wrong["reward"]
+
+
+def test_the_reference_has_no_opinion(ground: Ground) -> None:
+    """DPO's reward is of the log-ratio: the policy that it begins with ranks nothing."""
+    scores_PA = implicit(ground.start, ground)
+    assert torch.allclose(scores_PA, torch.zeros_like(scores_PA), atol=1e-5)
+    assert scores_PA.shape == ground.world.rewards.shape
 
 
 @pytest.mark.slow

@@ -161,16 +161,17 @@ class _Liked:
     title: str
     said: str
     seen: str
+    units: str
 
     def logged(self, line: Table) -> bool:
         """Whether a line of metrics has all of it."""
         names = [self.total, "margin", *([self.count] if self.count else [])]
         return all(number(line, name) is not None for name in names)
 
-    def reward(self, lines: Sequence[Table]) -> float:
-        """Their mean reward; 0 where there were none."""
+    def reward(self, lines: Sequence[Table]) -> float | None:
+        """Their mean reward; None where there were none."""
         of = 1.0 if self.count is None else _mean(lines, self.count)
-        return _mean(lines, self.total) / of if of else 0.0
+        return _mean(lines, self.total) / of if of else None
 
 
 _PAIRS = _Liked(
@@ -180,6 +181,7 @@ _PAIRS = _Liked(
     "Chosen answers",
     "chosen reward",
     "the difference of the two",
+    "pairs",
 )
 _THUMBS = _Liked(
     "up_reward",
@@ -188,6 +190,7 @@ _THUMBS = _Liked(
     "Answers with a thumb up",
     "reward of answers with a thumb up",
     "how far answers are from the drift of all",
+    "answers",
 )
 
 
@@ -196,24 +199,28 @@ def rewards(train: Sequence[Table], worse: bool | None) -> Finding | None:
 
     Or answers with a thumb up, of a method that learns from single answers. `worse` is what
     `degenerate` says of the samples. Quarters of the run are compared, because
-    single steps jump; runs of fewer than four steps are not judged.
+    single steps jump; runs of fewer than four steps are not judged, nor those in which a quarter
+    has no such answer.
     """
     kind = next((one for one in (_PAIRS, _THUMBS) if any(map(one.logged, train))), None)
     lines = [] if kind is None else [line for line in train if kind.logged(line)]
     if kind is None or len(lines) < 4:
         return None
     part = max(1, len(lines) // 4)
-    chosen = [kind.reward(lines[:part]), kind.reward(lines[-part:])]
+    first, last = kind.reward(lines[:part]), kind.reward(lines[-part:])
+    if first is None or last is None:
+        return None
     margin = [_mean(lines[:part], "margin"), _mean(lines[-part:], "margin")]
     seen = (
         f"from the first to the last quarter of the run the {kind.said} went from "
-        f"{decimal(chosen[0])} to {decimal(chosen[1])}, the margin from {decimal(margin[0])} to "
+        f"{decimal(first)} to {decimal(last)}, the margin from {decimal(margin[0])} to "
         f"{decimal(margin[1])}"
     )
     if margin[1] <= margin[0]:
-        text = f"{seen}. Train longer, or raise optim.lr; or the pairs differ in nothing learnable."
+        text = f"{seen}. Train longer, or raise optim.lr; or the {kind.units} differ in nothing "
+        text += "learnable."
         return Finding("note", "The margin has not grown", text)
-    if chosen[1] >= chosen[0]:
+    if last >= first:
         text = f"{seen}. The model moves towards {kind.liked}, not only away from the others."
         return Finding("good", f"{kind.title} became likelier", text)
     if worse:

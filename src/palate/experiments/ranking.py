@@ -22,6 +22,7 @@ from palate.experiments.ground import KL, REWARD, SHARE, Ground, Scale
 from palate.experiments.learner import table
 from palate.experiments.runs import Case, Point
 from palate.experiments.world import best_of
+from palate.model.policy import Policy
 
 STEPS = (0.5, 1, 2, 4)  # times the scale's
 BEST_OF = 16
@@ -43,11 +44,15 @@ def _learned(line: str, share: float, ground: Ground, seed: int) -> list[Point]:
     steps = round(share * ground.scale.offline.steps)
     effort, pairs = replace(ground.scale.offline, steps=steps), ground.pairs(seed)
     if line == "dpo":
-        policy = ground.train("dpo", {"beta": _BETA}, pairs, seed, effort)
-        scores = table(policy, ground.world) - ground.reference
+        scores = implicit(ground.train("dpo", {"beta": _BETA}, pairs, seed, effort), ground)
     else:
         scores = ground.reward_model(pairs, seed, effort)
     return [{"steps": steps, **judged(ground, scores, seed)}]
+
+
+def implicit(policy: Policy, ground: Ground) -> Tensor:
+    """DPO's reward of every answer but for β and a constant of the prompt, [P, A]."""
+    return table(policy, ground.world) - ground.reference
 
 
 def _truth(ground: Ground, seed: int) -> list[Point]:
