@@ -104,7 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=[RATE])
     parser.add_argument("--only", nargs="+", choices=[one.label for one in PIPELINES])
-    parser.add_argument("--kl", type=float, default=4.0, help="nats at which rules are compared")
+    parser.add_argument("--kl", type=float, default=2.0, help="nats at which rules are compared")
     parser.add_argument("--memory", action="store_true", help="a few steps of each, for its peak")
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
     return parser.parse_args()
