@@ -5,6 +5,7 @@
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --rates 1e-3 5e-3 --seeds 0
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --memory            # minutes
     python benchmarks/desk_rlhf.py --out runs/desk-rlhf --table             # what there is so far
+    python benchmarks/desk_rlhf.py --out docs/desk --table                  # what the docs show
 
 All learn from the same log's pairs, by the recipes of examples/support_desk, and see as many
 answers while they train, to one in eighty: DPO the two of some 1,075 pairs (136 steps of eight,
@@ -106,6 +107,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=[one.label for one in PIPELINES])
     parser.add_argument("--kl", type=float, default=2.0, help="nats at which rules are compared")
     parser.add_argument("--memory", action="store_true", help="a few steps of each, for its peak")
+    parser.add_argument("--keep", type=Path, help="copy the figures there; --table reads them")
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
     return parser.parse_args()
 
@@ -114,6 +116,7 @@ def main() -> None:
     """Run what is missing, then print the table."""
     args = arguments()
     out = args.out.resolve()
+    args.keep = args.keep and args.keep.resolve()
     os.chdir(ROOT)  # where the recipes find their data
     wanted = [one for one in PIPELINES if not args.only or one.label in args.only]
     if args.memory:
@@ -124,6 +127,8 @@ def main() -> None:
             for rate in args.rates:
                 for one in wanted:
                     run(one, rate, seed, out)
+    if args.keep:
+        kept(out, args.keep)
     for line in [*table(wanted, out, args.kl), "", *paths(wanted, out)]:
         sys.stdout.write(line + "\n")
 
@@ -339,6 +344,22 @@ def memory(one: Pipeline, out: Path) -> float:
     if not all(note.is_file() for note in found):
         return math.nan
     return max(json.loads(note.read_text(encoding="utf-8"))["peak"] for note in found) / GIB
+
+
+def kept(out: Path, folder: Path) -> None:
+    """Copy what the table is made of: the stages' ends, the paths and the counts of samples."""
+    for note in [*out.glob("*.json"), *out.glob("memory/*.json")]:
+        place = folder / note.relative_to(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(note.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        run = note.with_suffix("")
+        if (run / "path.json").is_file():
+            rollouts = json.loads((run / "results.json").read_text(encoding="utf-8"))["rollouts"]
+            answers = None if rollouts is None else {"answers": rollouts["answers"]}
+            place.with_suffix("").mkdir(exist_ok=True)
+            results = json.dumps({"rollouts": answers}) + "\n"
+            (place.with_suffix("") / "results.json").write_text(results, encoding="utf-8")
+            (place.with_suffix("") / "path.json").write_bytes((run / "path.json").read_bytes())
 
 
 def table(wanted: Sequence[Pipeline], out: Path, kl: float) -> list[str]:

@@ -13,6 +13,7 @@ from benchmarks.desk_rlhf import (
     PIPELINES,
     RATE,
     ROOT,
+    kept,
     length,
     memory,
     names,
@@ -110,6 +111,24 @@ def test_what_has_gone_wrong(tmp_path: Path) -> None:
     assert "| 50 |" in default  # half of the way from √2.25 to √6.25
     went_to = ", ".join(["0.0: 10%", "2.2: 30%", *["6.2: 70%"] * 7])
     assert paths([DPO], tmp_path)[2] == f"| dpo-0.0002-0 | {went_to} |"
+
+
+def test_what_is_kept_makes_the_same_table(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    (out / "memory").mkdir(parents=True)
+    for place in (out, out / "memory"):
+        end(place, "reward-0", 10, 3)
+        went(end(place, "ppo-0.0002-0", 20, 4, 768), [(at, at, 0.5) for at in (0, 8, 16, 24, 32)])
+    kept(out, other)
+    assert table([PPO], other, 9) == table([PPO], out, 9)
+    assert "| 768 | 30 | 4.0 | 50 |" in table([PPO], other, 9)[2]
+    assert not (other / "reward-0").exists()
+
+
+def test_what_the_docs_show_is_what_was_kept() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for line in table(PIPELINES, ROOT / "docs" / "desk", 2):
+        assert line in page
 
 
 def test_memory_is_that_of_the_largest_stage(tmp_path: Path) -> None:
