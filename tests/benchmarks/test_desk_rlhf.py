@@ -8,21 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.desk_rlhf import (
-    DESK,
-    PIPELINES,
-    RATE,
-    ROOT,
-    kept,
-    length,
-    memory,
-    names,
-    pairs_apart,
-    paths,
-    read,
-    settings,
-    table,
-)
+from benchmarks.desk.pipelines import DESK, PIPELINES, RATE, ROOT, names
+from benchmarks.desk.table import kept, length, memory, paths, read, table
+from benchmarks.desk_rlhf import pairs_apart, settings
 
 from palate.config import RunConfig, load_config
 from palate.curate.prepare import prepare

@@ -1,0 +1,1 @@
+"""What `desk_rlhf.py` runs and what it shows."""
