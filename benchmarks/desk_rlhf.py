@@ -103,7 +103,7 @@ def settings(
 ) -> list[str]:
     """What a stage's recipe is given: the same split for all, and no pass but training's."""
     folder = folders[one.stages.index(stage)]
-    apart = json.dumps(sorted({str(one.tags["template"]) for one in pairs_apart(seed)}))
+    apart = json.dumps(sorted({str(pair.tags["template"]) for pair in pairs_apart(seed)}))
     words = [f"seed={seed}", f"out={folder.parent}", f"name={folder.name}", "resume=auto"]
     words += [*stage.settings, "data.max_length=512", f"data.heldout_values={apart}"]
     words += ["evaluate.samples=0", "train.eval_every=0"]

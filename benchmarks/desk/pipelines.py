@@ -37,13 +37,7 @@ ONLINE = (8, 16, 24, 32)
 PIPELINES = (
     Pipeline(
         "dpo",
-        (
-            Stage(
-                "recipe.yaml",
-                ("train.epochs=5", "train.max_steps=136"),
-                (4, 8, 12, 16, 20, 36, 68, 136),
-            ),
-        ),
+        (Stage("recipe.yaml", ("train.epochs=5", "train.max_steps=136"), DIRECT),),
         "policy",
     ),
     Pipeline("ppo", (REWARD, Stage("ppo.yaml", (), ONLINE)), "policy, reward, value head"),

@@ -143,7 +143,8 @@ def paths(wanted: Sequence[Pipeline], out: Path) -> list[str]:
             cell = read(one, float(rate), int(seed), out)
             if cell is None or not cell.path:
                 continue
-            went = [f"{at['kl']:.1f}: {at['kept']:.0%}" for _, at in sorted(cell.path.items())]
+            # A sampled KL of nearly nothing may be below 0; `z` tells it without a sign.
+            went = [f"{at['kl']:z.1f}: {at['kept']:.0%}" for _, at in sorted(cell.path.items())]
             lines.append(f"| {note.stem} | {', '.join(went)} |")
     return lines
 

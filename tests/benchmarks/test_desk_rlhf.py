@@ -18,6 +18,7 @@ from palate.records import Example
 from palate.tokens.sampler import Sampler
 
 DPO, PPO, _ = PIPELINES
+FOLDERS = [Path("out/first"), Path("out/second")]
 
 
 def end(out: Path, name: str, minutes: float, peak: int, answers: int | None = None) -> Path:
@@ -115,7 +116,8 @@ def test_what_is_kept_makes_the_same_table(tmp_path: Path) -> None:
 
 def test_what_the_docs_show_is_what_was_kept() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    for line in table(PIPELINES, ROOT / "docs" / "desk", 2):
+    figures = ROOT / "docs" / "desk"
+    for line in [*table(PIPELINES, figures, 2), *paths(PIPELINES, figures)]:
         assert line in page
 
 
@@ -147,9 +149,6 @@ def test_each_sees_as_many_answers_and_no_prompt_that_is_held_out(seed: int) -> 
     apart = {one.prompt_key for one in pairs_apart(seed)}
     assert len(apart) > 40
     assert not asked & apart
-
-
-FOLDERS = [Path("out/first"), Path("out/second")]
 
 
 def seen(config: RunConfig, pairs: list[Example]) -> int:
