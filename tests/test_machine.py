@@ -133,6 +133,15 @@ def test_the_allocator_is_told_to_keep_memory(
     assert untuned() == "glibc, tuning refused"
 
 
+def test_kernels_are_bounded_unless_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    monkeypatch.setenv(names[0], "7")
+    monkeypatch.setenv(names[1], "")  # so that it is undone
+    monkeypatch.delenv(names[1])
+    machine.bound_kernels()
+    assert [os.environ[name] for name in names] == ["7", "256"]
+
+
 def test_the_description_is_complete() -> None:
     found = machine.describe()
     assert found.cores >= 1

@@ -110,12 +110,12 @@ def _server(folder: Path, address: Queue[tuple[str, int]], stop: Event) -> None:
     from tests.serve.conftest import Served
     from tests.tiny import save_tiny
 
-    from palate.machine import calm_threads, tune_allocator
+    from palate.machine import calm_threads, fast_bf16, tune_allocator
     from palate.serve.settings import Entry
 
     calm_threads()
     tune_allocator()
     model = save_tiny(folder / "model")
-    with Served([Entry("tiny", str(model))], rows=AT_ONCE) as served:
+    with Served([Entry("tiny", str(model))], bf16=fast_bf16(), rows=AT_ONCE) as served:
         address.put((served.url, os.getpid()))
         stop.wait()

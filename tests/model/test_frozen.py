@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.tiny import save_tiny
 
+from palate.model import place as placing
 from palate.model.frozen import open_frozen
 
 
@@ -24,8 +25,16 @@ def test_nothing_of_it_would_be_trained(place: str) -> None:
     assert (opened.device, opened.policy.layout, opened.beside) == ("cpu", "plain", None)
 
 
-def test_the_probe_finds_that_the_tree_is_right(place: str) -> None:
-    assert open_frozen(place, "cpu", probed=True).policy.layout == "tree"
+@pytest.mark.parametrize("fast_bf16", [False, True])
+def test_the_probe_finds_that_the_tree_is_right(
+    place: str, fast_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 too: it is the fp32 weights that the probe looks at."""
+    monkeypatch.setattr(placing, "fast_bf16", lambda: fast_bf16)
+    opened = open_frozen(place, "cpu", probed=True)
+    assert opened.precision == ("bf16" if fast_bf16 else "fp32")
+    assert opened.policy.precision == opened.precision
+    assert opened.policy.layout == "tree"
 
 
 def test_a_check_sees_the_weights_in_fp32_and_can_refuse(place: str) -> None:

@@ -14,6 +14,7 @@ import openai
 import pytest
 from tests.tiny import save_tiny
 
+from palate.model import place
 from palate.serve.server import Running
 from palate.serve.settings import Entry, Settings
 
@@ -31,9 +32,14 @@ def until(condition: Callable[[], Any], what: str = "it") -> Any:
 
 
 class Served:
-    """A running server; `client` is the official one, which does not try again."""
+    """A running server; `client` is the official one, which does not try again.
 
-    def __init__(self, entries: list[Entry], **settings: Any) -> None:
+    It computes in fp32, or in bf16, whatever the processor is fast at: only in fp32 is an answer
+    what the same conversation gets alone.
+    """
+
+    def __init__(self, entries: list[Entry], *, bf16: bool = False, **settings: Any) -> None:
+        self.bf16 = bf16
         wanted = {"port": 0, "db": None, "max_tokens": 24, "drain": 20, **settings}
         self.said: list[str] = []
         self.running = Running(entries, Settings(**wanted), self.said.append)
@@ -53,8 +59,10 @@ class Served:
             self.error = error
 
     def __enter__(self) -> Served:
-        self.thread.start()
-        until(lambda: self.error or self.running.app.state == "ready", "the server's start")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, "fast_bf16", lambda: self.bf16)
+            self.thread.start()
+            until(lambda: self.error or self.running.app.state == "ready", "the server's start")
         if self.error is not None:
             raise self.error
         self.url = f"{self.running.url}/v1"

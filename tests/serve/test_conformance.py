@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +14,10 @@ import pytest
 from tests.serve.conftest import Served
 from tests.tiny import byte_tokenizer, tiny_model
 
-from palate.generate.sampling import Sampling, sample
+from palate.generate.sampling import Sample, Sampling, sample
 from palate.model.policy import Policy
 from palate.records import Message
+from palate.serve.settings import Entry
 from palate.tokens.render import Renderer
 
 RENDERER = Renderer(byte_tokenizer())
@@ -138,13 +140,27 @@ def test_a_stop_text_that_never_comes_holds_nothing_back_for_good(served: Served
     assert served.say(temperature=0, stop=stop).choices[0].message.content == text
 
 
-def test_log_probs_are_those_of_the_model(served: Served) -> None:
-    found = served.say(temperature=0, max_tokens=6, logprobs=True, top_logprobs=3)
-    content = found.choices[0].logprobs.content
+def greedy() -> Sample:
+    """What `sample` says to "hello" in fp32, the likeliest token each time."""
     ids = RENDERER.prompt([Message("user", "hello")])
     policy = Policy(tiny_model(), layout="plain").eval()
     settings = Sampling(6, temperature=0)
-    drawn = sample(policy, [ids], settings, end_ids=tuple(RENDERER.end_ids))[0][0]
+    return sample(policy, [ids], settings, end_ids=tuple(RENDERER.end_ids))[0][0]
+
+
+def test_in_bf16_log_probs_are_near(tiny: Path) -> None:
+    """A log-prob of about −4 is a sum of logits rounded to 8 bits: 1/256 of a few nats."""
+    with Served([Entry("tiny", str(tiny))], bf16=True) as served:
+        found = served.say(temperature=0, max_tokens=6, logprobs=True)
+    first, expected = found.choices[0].logprobs.content[0].logprob, greedy().logps[0]
+    assert first != pytest.approx(expected, abs=1e-4)  # it did compute in bf16
+    assert first == pytest.approx(expected, abs=0.03)
+
+
+def test_log_probs_are_those_of_the_model(served: Served) -> None:
+    found = served.say(temperature=0, max_tokens=6, logprobs=True, top_logprobs=3)
+    content = found.choices[0].logprobs.content
+    drawn = greedy()
     shown = [i for i in drawn.ids if i not in RENDERER.end_ids]
     assert [entry.logprob for entry in content] == pytest.approx(
         drawn.logps[: len(shown)], abs=1e-4

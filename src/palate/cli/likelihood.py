@@ -31,10 +31,8 @@ def open_model(model: str, say: Reporter) -> tuple[TargetModel, Callable[[str], 
     """
     from palate.cli.talk import open_talk
     from palate.curate.lint import TargetModel
-    from palate.model.probe import probe
 
-    talk = open_talk(model, None, 1.0, _TOKENS, 0, say)
-    talk.policy.layout = probe(talk.policy).layout  # prompts are then computed once
+    talk = open_talk(model, None, 1.0, _TOKENS, 0, say, scores=True)
 
     def count(text: str) -> int:
         return len(talk.renderer.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -37,7 +37,9 @@ def run_prefer(
     lacking = any(len(example.completions) < 2 for example in asked)
     if lacking and model is None:
         raise ConfigError(f"prompts of {path} lack two answers: give a --model that writes them")
-    speaker = open_speaker(model, chosen.server, say) if lacking and model else None
+    speaker = None
+    if lacking and model:
+        speaker = open_speaker(model, chosen.server, say, scores=_judges_too(config, model))
     plan = work.PreferPlan(chosen.average, chosen.least, chosen.manner)
     judged_by = f"{config.label} {identity(config)[:8]}"
     log = beside(out, "opinions")
@@ -96,12 +98,13 @@ def opened(config: JudgeConfig, speaker: Speaker | None) -> Iterator[PrincipledJ
 def _same_model(config: JudgeConfig, speaker: Speaker | None) -> Any:
     from palate.judge.holding import Held
 
-    if config.kind != "local" or speaker is None or not hasattr(speaker, "policy"):
+    if speaker is None or not _judges_too(config, speaker.name):
         return None
-    if config.model != place_of(speaker.name)[0] or config.device != "auto":
-        return None
-    from palate.model.probe import probe
-
-    # A question's replies share the question: as a tree it is computed once.
-    speaker.policy.layout = probe(speaker.policy).layout
     return Held(speaker.policy, speaker.renderer, speaker.limit)  # type: ignore[attr-defined]
+
+
+def _judges_too(config: JudgeConfig, model: str) -> bool:
+    """Whether the judge is the model of this machine that writes the answers."""
+    if config.kind != "local" or config.device != "auto" or "://" in model:
+        return False
+    return config.model == place_of(model)[0]

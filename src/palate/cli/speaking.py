@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from palate.speak.speaker import Speaker
 
 
-def open_speaker(model: str, server: Mapping[str, Any], say: Reporter) -> Speaker:
+def open_speaker(
+    model: str, server: Mapping[str, Any], say: Reporter, *, scores: bool = False
+) -> Speaker:
     """What `model` names, ready to be asked; raises `ValueError` with the cure.
 
-    A URL is an OpenAI-compatible server, `server` what else is to be known of it.
+    A URL is an OpenAI-compatible server, `server` what else is to be known of it. `scores`: a
+    model of this machine is to judge as well.
     """
     if model.startswith(("http://", "https://")):
         from palate.speak.remote import open_remote
@@ -32,7 +35,7 @@ def open_speaker(model: str, server: Mapping[str, Any], say: Reporter) -> Speake
     say.note(f"loading {place} …")
     from palate.speak.local import open_local
 
-    return open_local(place, template=template, trust_remote_code=trust, name=model)
+    return open_local(place, template=template, trust_remote_code=trust, name=model, probed=scores)
 
 
 def place_of(model: str) -> tuple[str, Any, bool]:

@@ -165,8 +165,10 @@ def open_talk(
     max_new_tokens: int,
     seed: int,
     say: Reporter,
+    *,
+    scores: bool = False,
 ) -> Talk:
-    """Load what `model` names; raises `ValueError` with the cure."""
+    """Load what `model` names, which `scores` texts as well; raises `ValueError` with the cure."""
     place, template, trust = place_of(model)
     if is_run(model) and system is None:
         system = _trained_system(run_folder(model), say)
@@ -174,7 +176,7 @@ def open_talk(
     from palate.generate.sampling import Sampling, most_positions
     from palate.speak.local import open_policy
 
-    policy, renderer = open_policy(place, template, trust)
+    policy, renderer = open_policy(place, template, trust, probed=scores)
 
     return Talk(
         policy=policy,

@@ -41,7 +41,8 @@ def open_frozen(
     """Open the model at `place` on `device` ("auto" chooses); `ValueError` with the cure.
 
     `check` is shown the model as it was loaded, in fp32. `probed` chooses the layout by the
-    start-up probe: the tree where it gives what padded rows give; without, rows are plain.
+    start-up probe: the tree where it gives what padded rows give; without, rows are plain. The
+    probe looks at fp32 weights, as before a training: rounded ones differ by their rounding.
     """
     tune_allocator()  # before the first large tensor
     where = pick_device(device, "device")
@@ -49,10 +50,8 @@ def open_frozen(
     loaded = load(place, trust_remote_code=trust_remote_code, device=where)
     check(loaded.model)
     loaded.model.requires_grad_(False)
+    layout = probe(Policy(loaded.model).eval()).layout if probed else "plain"
     to_compute(loaded.model, precision)
     beside = ManyAdapters(loaded.model, adapters) if adapters else None
-    policy = Policy(loaded.model, layout="plain", precision=precision)
-    policy.eval()
-    if probed:
-        policy.layout = probe(policy).layout
+    policy = Policy(loaded.model, layout=layout, precision=precision).eval()
     return Frozen(policy, loaded, where, precision, beside)

@@ -16,7 +16,7 @@ import torch
 
 from palate.config import ConfigError
 from palate.generate.opening import open_adapted
-from palate.machine import memory_limit
+from palate.machine import bound_kernels, memory_limit
 from palate.model.load import resolve, weights_hash
 from palate.model.saved_adapter import adapter_hash
 from palate.serve.lane import Lane
@@ -89,6 +89,7 @@ def open_models(
 
     Raises `ValueError` with the cure.
     """
+    bound_kernels()
     entries = with_bases(entries)
     groups: dict[tuple[str, str, bool], list[Entry]] = {}
     for entry in entries:

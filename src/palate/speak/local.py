@@ -66,8 +66,16 @@ class LocalSpeaker:
 
 
 def open_local(
-    place: str, *, template: Any = "auto", trust_remote_code: bool = False, name: str | None = None
+    place: str,
+    *,
+    template: Any = "auto",
+    trust_remote_code: bool = False,
+    name: str | None = None,
+    probed: bool = False,
 ) -> LocalSpeaker:
-    """Load a folder, hub id, GGUF file or known name; raises `ValueError` with the cure."""
-    policy, renderer = open_policy(place, template, trust_remote_code)
+    """Load a folder, hub id, GGUF file or known name; raises `ValueError` with the cure.
+
+    `probed` as for `open_policy`: its model is to score as well.
+    """
+    policy, renderer = open_policy(place, template, trust_remote_code, probed=probed)
     return LocalSpeaker(policy, renderer, name or place)
