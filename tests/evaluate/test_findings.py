@@ -43,6 +43,18 @@ def test_variety_alarms_at_a_fall_by_a_quarter(after: float, level: str) -> None
     assert f"from 0.60 to {after:.2f}" in found.text
 
 
+def test_the_distance_is_that_of_a_best_of_n() -> None:
+    """Of n: ln n - 1 + 1/n nats; for a million 12.8155."""
+    near, far = f.distance(comparison(kl=9.9)), f.distance(comparison(kl=math.log(1e6) - 1))
+    assert near is not None
+    assert near.level == "good"
+    assert far is not None
+    assert far.level == "note"
+    assert "12.8 nats" in far.text
+    assert "best of 10^6 answers" in far.text
+    assert f.distance(comparison()) is None
+
+
 @pytest.mark.parametrize(("after", "level"), [(0.91, "good"), (0.89, "alarm")])
 def test_endings_alarm_at_a_fall_by_five_points(after: float, level: str) -> None:
     found = f.endings(comparison(after__finished=after))
@@ -177,7 +189,7 @@ def test_divergence() -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [f.variety, f.endings, f.length, f.rule_result, f.step_zero, f.heldout_accuracy],
+    [f.variety, f.endings, f.length, f.distance, f.rule_result, f.step_zero, f.heldout_accuracy],
 )
 def test_what_was_not_measured_is_not_judged(check: Any) -> None:
     assert check({}) is None

@@ -61,7 +61,7 @@ def test_a_text_is_a_rule(tmp_path: Path) -> None:
     ("settings", "problem"),
     [
         ({"kind": "regx"}, "no judge is of kind 'regx'; did you mean 'regex'"),
-        ({"kind": "xyz"}, "valid: rule, regex, schema, length, number, reward, llm, local"),
+        ({"kind": "xyz"}, "valid: rule, regex, schema, length, number, reward, implicit, llm"),
         ({"kind": "regex"}, "a judge of kind regex needs pattern"),
         ({"kind": "llm"}, "a judge of kind llm needs server"),
         ({"kind": "rule", "rule": "a:b", "most": 3}, "of kind rule has rule, and no most"),

@@ -88,7 +88,6 @@ def test_flops_by_the_formula() -> None:
     assert cost.forward_flops(SMALL, work) == 124_800
     assert cost.training_flops(SMALL, work, lora=True) == 249_600
     assert cost.training_flops(SMALL, work, lora=False) == 374_400
-    assert cost.seconds(374_400, peak=1000, efficiency=0.2) == pytest.approx(1872)
 
 
 def test_a_run_counts_every_example_of_every_epoch() -> None:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from palate.judge.errors import JudgeStopped
     from palate.sections import JudgeConfig
 
-_COMPARING = {"llm", "local", "reward"}  # what compares answers unless it is told to score
+_COMPARING = {
+    "llm",
+    "local",
+    "reward",
+    "implicit",
+}  # what compares answers unless it is told to score
 
 
 def run_judge(

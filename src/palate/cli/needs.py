@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from palate.model.policy import Precision
     from palate.records import Example
     from palate.tokens.render import Rendered
+    from palate.tokens.sampler import Sampler
+
+
+_MEASURED = 2048  # tokens to measure the speed with
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Rough estimates for one recipe; bytes, seconds, tokens."""
+    """Rough estimates for one recipe; bytes, seconds, tokens, operations a second."""
 
     funnel: str
     train: int
@@ -36,7 +40,7 @@ class Needs:
     training_seconds: float
     reference_seconds: float
     measuring_seconds: float
-    efficiency: float
+    speed: float
     allowance: float
     peak: float
     precision: str
@@ -92,8 +96,9 @@ class Needs:
             f"{_duration(self.measuring_seconds)}; sampling answers comes on top"
         )
         assumed = (
-            f"{self.efficiency:.0%} of the measured {self.peak / 1e9:,.0f} GFLOP/s "
-            f"({self.precision}); a busy machine takes longer"
+            f"{self.speed / 1e9:,.3g} GFLOP/s, measured on a slice of this model in "
+            f"{self.precision}: {self.speed / self.peak:.0%} of matrix products alone; a busy "
+            "machine takes longer"
         )
         tokens = f"{total.unique / steps:,.0f} unique, {total.padded / steps:,.0f} as padded rows"
         return [
@@ -158,7 +163,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = sum(cost.micro_works(heldout, range(len(heldout)), budget, share=share), cost.Work())
     lora = config.adapter.kind == "lora"
-    peak = health.peaks[precision]
+    speed = _speed(config, anatomy, train, sampler, budget, precision, health.device)
     return Needs(
         funnel=funnel,
         train=len(train),
@@ -169,18 +174,38 @@ def estimate(config: RunConfig, health: Health) -> Needs:
         tokens_per_microbatch=budget,
         memory=decision.memory,
         memory_free=health.memory_free,
-        training_seconds=cost.seconds(_step_flops(anatomy, work, method, lora=lora), peak),
-        reference_seconds=cost.seconds(
-            _reference_flops(anatomy, work, held, method, config.train.reference), peak
-        ),
-        measuring_seconds=cost.seconds(
-            measurements(steps, config.train.eval_every) * cost.forward_flops(anatomy, held), peak
-        ),
-        efficiency=cost.EFFICIENCY,
+        training_seconds=_step_flops(anatomy, work, method, lora=lora) / speed,
+        reference_seconds=_reference_flops(anatomy, work, held, method, config.train.reference)
+        / speed,
+        measuring_seconds=measurements(steps, config.train.eval_every)
+        * cost.forward_flops(anatomy, held)
+        / speed,
+        speed=speed,
         allowance=ALLOWANCE,
-        peak=peak,
+        peak=health.peaks[precision],
         precision=precision,
     )
+
+
+def _speed(
+    config: RunConfig,
+    anatomy: Anatomy,
+    train: Sequence[Rendered],
+    sampler: Sampler,
+    budget: int,
+    precision: Precision,
+    device: str,
+) -> float:
+    """Operations a second of the first micro-batch, or of so much of it as takes a moment."""
+    from palate.model.speed import measure_speed
+    from palate.tokens.sampler import cut
+
+    share = config.train.layout != "plain"
+    most = min(budget, _MEASURED)
+    first = max(cut(train, sampler.batch(0), most, share=share), key=len)
+    branches = [branch for row in first for branch in train[row].branches]
+    lora = config.adapter if config.adapter.kind == "lora" else None
+    return measure_speed(anatomy, branches, precision, device, share=share, lora=lora)
 
 
 def measurements(steps: int, every: int) -> int:

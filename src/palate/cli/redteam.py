@@ -85,7 +85,7 @@ def open_decider(settings: Any) -> Iterator[Decider]:
     from palate.judge.build import build_scorer, identity
 
     config = settings.judge
-    if config.kind == "reward":
+    if config.kind in {"reward", "implicit"}:
         raise ConfigError(
             "a reward model knows no border between safe and unsafe: use kind llm, local or rule"
         )

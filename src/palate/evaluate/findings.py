@@ -26,6 +26,7 @@ from palate.evaluate.wording import (
 DISTINCT_FALL = 0.25  # relative
 LENGTH_DRIFT = 0.20  # relative
 FINISHED_FALL = 0.05  # points of a share
+FAR = 10.0  # nats an answer
 STEP0_EXACT = 1e-5  # nats: what fp32 leaves of a difference that should be 0
 STEP0_ROUNDING = 1e-2  # nats: what bf16 may leave
 OVERFIT_RISE = 0.05  # relative to the lowest held-out loss
@@ -53,6 +54,7 @@ def findings(run: RunFiles) -> list[Finding]:
         variety(comparison),
         endings(comparison),
         length(comparison),
+        distance(comparison),
         rewards(run.train, degenerate(comparison)),
         step_zero(section(run.results, "step0")),
         heldout_loss(run.heldout),
@@ -132,6 +134,26 @@ def length(comparison: Table) -> Finding | None:
     text += " If the rule is about length, this is the lesson; if not, the preferences may reward"
     text += " length by accident."
     return Finding("alarm", "Answer length has drifted", text)
+
+
+def distance(comparison: Table) -> Finding | None:
+    """How far answers have moved, in nats and as a choice among the reference's; note at 10 nats.
+
+    The best of n answers lies ln n - (n - 1)/n nats away, so that KL stands for n = e^(KL + 1).
+    """
+    kl = number(comparison, "kl")
+    if kl is None:
+        return None
+    text = f"{decimal(kl, 1)} nats an answer (KL); the note is at {decimal(FAR, 0)}."
+    if kl <= FAR:
+        return Finding("good", "Answers stay near the reference's", text)
+    of = f"10^{(kl + 1) / math.log(10):.0f}"
+    text += f" The best of {of} answers of the reference would be as far. What neither the rule nor"
+    text += (
+        " the preferences say is not held at such a distance: read the samples. Fewer steps or a"
+    )
+    text += " larger \u03b2 stay nearer."
+    return Finding("note", "Answers have moved far from the reference's", text)
 
 
 def degenerate(comparison: Table) -> bool | None:

@@ -13,6 +13,7 @@ from palate.judge.compare import ByScore
 from palate.judge.errors import JudgeStopped
 from palate.judge.fits import SchemaScorer, load_schema
 from palate.judge.holding import content_of
+from palate.judge.implicit import sides_of
 from palate.judge.length import LengthScorer
 from palate.judge.number import NumberScorer
 from palate.judge.opinion import (
@@ -63,7 +64,15 @@ def _reward(config: JudgeConfig) -> OpenScorer:
     return RewardScorer(config)
 
 
-_SINGLE["reward"] = _reward
+def _implicit(config: JudgeConfig) -> OpenScorer:
+    from palate.judge.implicit import ImplicitScorer
+
+    return ImplicitScorer(config)
+
+
+_SINGLE |= {"reward": _reward, "implicit": _implicit}
+_LOG_ODDS = {"reward", "implicit"}
+_SIDES = {"reference", "beta"}  # what `sides_of` decides, of a judge that has them
 _BOTH: dict[str, Callable[[JudgeConfig], LlmJudge | LocalJudge]] = {"llm": _llm, "local": _local}
 
 
@@ -90,7 +99,7 @@ def build_pair_judge(config: JudgeConfig) -> OpenPairJudge:
     """
     if config.kind in _SINGLE:
         scorer = _SINGLE[config.kind](config)
-        return ByScore(scorer, bradley_terry=config.kind == "reward", tie=config.tie)
+        return ByScore(scorer, bradley_terry=config.kind in _LOG_ODDS, tie=config.tie)
     if config.kind in _BOTH:
         return _BOTH[config.kind](config)
     judge = _foreign(config)
@@ -103,13 +112,16 @@ def identity(config: JudgeConfig) -> str:
     Equal identities give equal verdicts on equal texts, as far as the judge itself repeats
     them. Its name, time limits, prices and caches do not count.
     """
-    kept = config.model_dump(mode="json", exclude={"name", "device", "server"})
+    kept = config.model_dump(mode="json", exclude={"name", "device", "server", *_SIDES})
     if config.server is not None:
         kept["server"] = config.server.model_dump(include={"url", "model", "extra", "max_tokens"})
     if config.kind == "rule":
         kept["file"] = _rule_hash(config.rule or "")
     if config.model is not None:
         kept["model"] = content_of(config.model)
+    if config.kind == "implicit":
+        sides = sides_of(config)
+        kept |= {"reference": content_of(sides.reference), "beta": sides.beta}
     if config.kind == "schema":
         kept["json_schema"] = load_schema(config.json_schema or {})
     return digest({"version": VERSION, **kept})[:32]

@@ -7,15 +7,16 @@ of an answer that was cut off, at the last token that there is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from palate.judge.holding import BUDGET, Held, hold_reward_model
 from palate.judge.opinion import Answered, Closing, Score
-from palate.records import Completion, Message
+from palate.judge.rendering import scores_of
 from palate.sections import JudgeConfig
 
 if TYPE_CHECKING:
+    from palate.tokens.render import Rendered
     from palate.tokens.tree import Branch
 
 
@@ -36,39 +37,20 @@ class RewardScorer(Closing):
 
     def score(self, answers: Sequence[Answered]) -> list[Score]:
         """One score each, in order."""
-        from palate.tokens.render import Unusable
-
-        held = self._open()
-        branches: dict[int, Branch] = {}
-        scores = [Score(None)] * len(answers)
-        for index, answer in enumerate(answers):
-            try:
-                branches[index] = _branch(held, answer)
-            except Unusable as error:
-                scores[index] = Score(None, failure=str(error))
-        order = sorted(branches, key=lambda index: len(branches[index].ids))
-        for rows in _batches([len(branches[index].ids) for index in order]):
-            indices = [order[row] for row in rows]
-            values = _scores(held, [branches[index] for index in indices])
-            for index, value in zip(indices, values, strict=True):
-                finite = abs(value) < float("inf")
-                scores[index] = Score(value) if finite else Score(None, failure="not a number")
-        return scores
-
-    def _open(self) -> Held:
         assert self._held is not None, "a judge is not asked after it is closed"
-        return self._held
+        return scores_of(self._held, answers, partial(_values, self._held))
 
 
-def _branch(held: Held, answer: Answered) -> Branch:
-    from palate.tokens.tree import Branch
-
-    completion = Completion((Message("assistant", answer.text),))
-    example = replace(answer.example, completions=(completion,), verdict=None)
-    (branch,) = held.renderer.render(example).branches
-    if not answer.finished and branch.ids[-1] in held.renderer.end_ids:
-        return Branch(branch.ids[:-1], branch.mask[:-1])
-    return branch
+def _values(held: Held, rendered: list[Rendered]) -> list[float]:
+    branches = [one.branches[0] for one in rendered]
+    order = sorted(range(len(branches)), key=lambda index: len(branches[index].ids))
+    found = [0.0] * len(branches)
+    for rows in _batches([len(branches[index].ids) for index in order]):
+        indices = [order[row] for row in rows]
+        values = _scores(held, [branches[index] for index in indices])
+        for index, value in zip(indices, values, strict=True):
+            found[index] = value
+    return found
 
 
 def _batches(lengths: Sequence[int]) -> list[range]:

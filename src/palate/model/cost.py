@@ -1,4 +1,4 @@
-"""What a run costs, by plain arithmetic: operations and time (memory: `palate.model.memory`).
+"""What a run costs, by plain arithmetic: operations (memory: `palate.model.memory`).
 
     F = 2·N_b·T + 2·N_h·H + 4·L·a·S
 
@@ -27,8 +27,6 @@ from palate.tokens.render import Rendered
 from palate.tokens.sampler import Sampler, cut
 from palate.tokens.tree import Forest, build_forest
 
-# Share of the measured matrix-product peak that training is assumed to reach.
-EFFICIENCY = 0.20
 # Steps that are laid out to count their tokens; longer runs are scaled up from these.
 _STEPS_LOOKED_AT = 50
 
@@ -226,8 +224,3 @@ def forward_flops(anatomy: Anatomy, work: Work) -> float:
 def training_flops(anatomy: Anatomy, work: Work, *, lora: bool) -> float:
     """Forward and backward: 2F with an adapter, 3F when every weight is trained."""
     return (2 if lora else 3) * forward_flops(anatomy, work)
-
-
-def seconds(flops: float, peak: float, efficiency: float = EFFICIENCY) -> float:
-    """Time for `flops` operations where matrix products alone reach `peak` a second."""
-    return flops / (peak * efficiency)

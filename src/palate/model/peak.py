@@ -25,11 +25,11 @@ def measure_peak(
         left = torch.ones(size, size, dtype=dtype, device=device)
         right = torch.ones(size, size, dtype=dtype, device=device)
         product = torch.mm(left, right)  # the first one also builds the kernel
-        _wait(device)
+        wait_for(device)
         for _ in range(1000):
             start = time.perf_counter()
             torch.mm(left, right, out=product)
-            _wait(device)
+            wait_for(device)
             took = time.perf_counter() - start
             best = max(best, 2 * size**3 / took)
             elapsed = time.perf_counter() - began
@@ -40,7 +40,8 @@ def measure_peak(
     return best
 
 
-def _wait(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Until what was asked of the device is computed."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     elif device == "mps":

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate.config import AdapterConfig
-from palate.model.cost import Anatomy, Work, forward_flops, seconds, training_flops
+from palate.model.cost import Anatomy, Work, forward_flops, training_flops
 from palate.model.policy import Precision
 from palate.model.sharding import Division, units
 
@@ -145,7 +145,7 @@ def pace(
     alone = ring(root.held + root.gradient, division.shard, division.machine)
     alone += _among_copies(root.gradient, division)
     return Pace(
-        compute=seconds(flops, cluster.peak, cluster.efficiency),
+        compute=flops / (cluster.peak * cluster.efficiency),
         exchange=cluster.sending(sent),
         exposed=cluster.sending(alone),
     )

@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "length": ((), ("least", "most")),
     "number": ((), ("answer_from",)),
     "reward": (("model",), ("device", "tie")),
+    "implicit": (("model",), ("reference", "beta", "device", "tie")),
     "llm": (("server",), ("rubric", "reply", "soft", "tie")),
     "local": (("model",), ("rubric", "device", "tie")),
 }
@@ -33,9 +34,10 @@ class JudgeConfig(Section):
     kind: str = Field(
         "rule",
         description="`rule` (a Python function), `regex`, `schema` (JSON Schema), `length` (in "
-        "words), `number` (the exact final number), `reward` (a trained reward model), `llm` (a "
-        "model behind a server), `local` (a model in this process), or the name of a judge that "
-        "another installed package brings.",
+        "words), `number` (the exact final number), `reward` (a trained reward model), "
+        "`implicit` (what a policy of DPO learned of the pairs), `llm` (a model behind a server), "
+        "`local` (a model in this process), or the name of a judge that another installed package "
+        "brings.",
     )
     name: str | None = Field(
         None, description="Name under which its verdicts are kept; default: made of its settings."
@@ -65,10 +67,24 @@ class JudgeConfig(Section):
     )
     model: str | None = Field(
         None,
-        description="`reward`: folder of a run of method reward, or of what it shipped. `local`: "
-        "a model as in `model.path`.",
+        description="`reward`: folder of a run of method reward, or of what it shipped. "
+        "`implicit`: folder of a run of DPO or its relatives, or a model that was so trained. "
+        "`local`: a model as in `model.path`.",
     )
-    device: str = Field("auto", description="`reward`, `local`: `auto`, `cpu`, `cuda`, `cuda:N`.")
+    reference: str | None = Field(
+        None,
+        description="`implicit`: the model that `model` was trained from; default: of a run, what "
+        "its recipe begins with.",
+    )
+    beta: float | None = Field(
+        None,
+        gt=0,
+        description="`implicit`: β of log π − log π_ref; default: that of the run's recipe, or "
+        "0.1. It decides how sure a comparison is, and never which answer is better.",
+    )
+    device: str = Field(
+        "auto", description="`reward`, `implicit`, `local`: `auto`, `cpu`, `cuda`, `cuda:N`."
+    )
     server: ServerConfig | None = Field(
         None, description="`llm`: where the model is, and how much may be asked of it."
     )
@@ -91,8 +107,8 @@ class JudgeConfig(Section):
         0.0,
         ge=0,
         lt=0.5,
-        description="`reward`, `llm`, `local`: two answers tie where P(the first is better) is so "
-        "close to ½, as a small model's often is; 0: only at ½.",
+        description="`reward`, `implicit`, `llm`, `local`: two answers tie where P(the first is "
+        "better) is so close to ½, as a small model's often is; 0: only at ½.",
     )
     options: dict[str, Any] = Field(
         {}, description="Settings of a judge that another package brings; its own to check."
@@ -154,6 +170,7 @@ class JudgeConfig(Section):
         about = {
             "rule": (self.rule or "").rpartition(":")[2],
             "reward": (self.model or "").rstrip("/").rpartition("/")[2],
+            "implicit": (self.model or "").rstrip("/").rpartition("/")[2],
             "local": (self.model or "").rstrip("/").rpartition("/")[2],
             "llm": self.server.model if self.server else "",
         }.get(self.kind)
