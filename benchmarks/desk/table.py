@@ -59,13 +59,18 @@ def read(one: Pipeline, rate: float, seed: int, out: Path) -> Cell | None:
     path = {int(step): found for step, found in raw.items()}
     if set(path) != {0, *one.stages[-1].steps}:
         return None
-    results = json.loads((folders[-1] / "results.json").read_text(encoding="utf-8"))
     return Cell(
         path,
         sum(end["seconds"] for end in ends) / 60,
-        (results["rollouts"] or {"answers": 0})["answers"],
+        drawn(folders[-1]),
         path[max(path)]["kept"] < path[0]["kept"],
     )
+
+
+def drawn(folder: Path) -> int:
+    """Answers that a run sampled to learn from; 0 of one that learned from a log."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return (results["rollouts"] or {"answers": 0})["answers"]  # type: ignore[no-any-return]
 
 
 def memory(one: Pipeline, out: Path) -> float:
@@ -84,10 +89,8 @@ def kept(out: Path, folder: Path) -> None:
         place.write_text(note.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         run = note.with_suffix("")
         if (run / "path.json").is_file():
-            rollouts = json.loads((run / "results.json").read_text(encoding="utf-8"))["rollouts"]
-            answers = None if rollouts is None else {"answers": rollouts["answers"]}
             place.with_suffix("").mkdir(exist_ok=True)
-            results = json.dumps({"rollouts": answers}) + "\n"
+            results = json.dumps({"rollouts": {"answers": drawn(run)}}) + "\n"
             (place.with_suffix("") / "results.json").write_text(results, encoding="utf-8")
             (place.with_suffix("") / "path.json").write_bytes((run / "path.json").read_bytes())
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import desk_rlhf
 from benchmarks.desk.pipelines import DESK, PIPELINES, RATE, ROOT, names
 from benchmarks.desk.table import kept, length, memory, paths, read, table
 from benchmarks.desk_rlhf import pairs_apart, settings
+from benchmarks.trained import Trained
 
 from palate.config import RunConfig, load_config
 from palate.curate.prepare import prepare
@@ -172,3 +174,32 @@ def test_stages_keep_the_checkpoints_that_are_measured() -> None:
         for stage in one.stages:
             assert (ROOT / DESK / stage.recipe).is_file()
             assert length(DESK / stage.recipe) > 10
+
+
+def ends_so(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Every stage ends at once, with exit code 2 and these words."""
+    done = Trained(code=2, said=said, seconds=60.0, peak=2**30)
+    monkeypatch.setattr(desk_rlhf, "palate_train", lambda *words, **environment: done)
+
+
+def test_a_reward_model_that_diverges_ends_its_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to go on from: the pipeline has gone wrong, and is not tried again."""
+    ends_so(monkeypatch, "the loss is nan at step 3: lower optim.lr")
+    desk_rlhf.run(PPO, RATE, 0, tmp_path)
+    cell = read(PPO, RATE, 0, tmp_path)
+    assert cell is not None
+    assert (cell.path, cell.wrong) == ({}, True)
+    assert table([PPO], tmp_path, 2.0)[2].endswith("| 1 of 1 |")
+    monkeypatch.setattr(desk_rlhf, "palate_train", None)
+    desk_rlhf.run(PPO, RATE, 0, tmp_path)
+
+
+def test_what_fails_otherwise_stops_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_so(monkeypatch, "data.path is not there")
+    with pytest.raises(SystemExit, match=r"reward-0: data\.path is not there"):
+        desk_rlhf.run(PPO, RATE, 0, tmp_path)
+    assert read(PPO, RATE, 0, tmp_path) is None
