@@ -68,7 +68,7 @@ def predict(case: str) -> dict[str, Any]:
     from palate.cli.needs import estimate
 
     config = recipe(case, "runs")
-    peaks = {"fp32": 1e12, "bf16": 1e12}  # speed is not asked for here
+    peaks = {"fp32": 1e12, "bf16": 1e12}  # of matrix products; time is not asked for
     health = Health([], [], None, 0, "cpu", config.train.precision, peaks)
     needs = estimate(config, health)
     return {"predicted": needs.memory.total, "tokens": needs.work.largest.unique}

@@ -83,7 +83,7 @@ ROOMS = {
     "addresses": Room(set(), set()),
     "client": Room({"addresses"}, {"httpx"}),
     "generate": Room(FOUNDATION | {"client", "model", "tokens"}),
-    "judge": Room(FOUNDATION | {"client", "tokens", "model", "generate"}),
+    "judge": Room(FOUNDATION | {"client", "tokens", "model", "generate", "losses"}),
     "resumable": Room({"durable"}, set()),
     "speak": Room(FOUNDATION | {"generate", "judge", "model", "tokens"}, {"pydantic"}),
     "constitution": Room(FOUNDATION | {"speak", "judge"}, {"yaml", "pydantic"}),

@@ -52,7 +52,7 @@ def test_a_judge_of_ones_own_decides(
     reward = ["judge.kind=reward", f"judge.model={tiny_model_folder}"]
     border = palate("redteam", "-m", tiny_model_folder, "-o", tmp_path / "a", *SMALL, *reward)
     assert border.exit_code == 2
-    assert "knows no border" in border.output
+    assert "scores of kind reward know no border" in border.output
     judge = ["judge.kind=regex", "judge.pattern=never in any answer"]
     done = palate(
         "redteam", "-m", tiny_model_folder, "-o", tmp_path / "a", *SMALL, *judge, "--json"

@@ -43,16 +43,14 @@ def test_variety_alarms_at_a_fall_by_a_quarter(after: float, level: str) -> None
     assert f"from 0.60 to {after:.2f}" in found.text
 
 
-def test_the_distance_is_that_of_a_best_of_n() -> None:
-    """Of n: ln n - 1 + 1/n nats; for a million 12.8155."""
-    near, far = f.distance(comparison(kl=9.9)), f.distance(comparison(kl=math.log(1e6) - 1))
-    assert near is not None
-    assert near.level == "good"
+def test_a_distance_is_said_above_ten_nats() -> None:
+    """The best of 1,000: ln 1000 - 999/1000 = 6.9078 - 0.999 = 5.9088 nats."""
+    assert f.distance(comparison(kl=10.0)) is None
+    far = f.distance(comparison(kl=12.76))
     assert far is not None
     assert far.level == "note"
-    assert "12.8 nats" in far.text
-    assert "best of 10^6 answers" in far.text
-    assert f.distance(comparison()) is None
+    assert "12.8 nats an answer" in far.text
+    assert f"{math.log(1000) - 0.999:.1f} nats away" in far.text
 
 
 @pytest.mark.parametrize(("after", "level"), [(0.91, "good"), (0.89, "alarm")])

@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from palate.config import build_config
 from palate.judge.build import build_pair_judge, build_scorer, identity
-from palate.judge.implicit import ImplicitScorer, sides_of
+from palate.judge.implicit import ImplicitScorer, Sides, sides_of
 from palate.judge.opinion import Question
 from palate.model import place
 from palate.run import train
 from palate.sections import JudgeConfig
+from palate.store.snapshot import read_snapshot
 
 
 def config(**settings: Any) -> JudgeConfig:
@@ -101,7 +102,7 @@ def test_what_cannot_be_rendered_is_a_failure(both: dict[str, str]) -> None:
 def test_the_reference_must_be_known_and_have_the_same_tokens(
     both: dict[str, str], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="needs reference"):
+    with pytest.raises(ValueError, match="is no run, so the judge needs reference"):
         ImplicitScorer(config(model=both["model"]))
     other = save_tiny(tmp_path / "other")
     added = byte_tokenizer()
@@ -119,23 +120,72 @@ def written(folder: Path, **settings: Any) -> str:
     return str(folder)
 
 
-def test_a_runs_recipe_says_what_is_not_set(tmp_path: Path) -> None:
-    run = written(tmp_path / "run", method={"name": "dpo", "beta": 0.25})
-    found = sides_of(config(model=run))
-    assert (found.reference, found.beta) == ("base", 0.25)
+@pytest.mark.parametrize(
+    ("settings", "beta"),
+    [
+        ({"method": {"name": "dpo", "beta": 0.25}}, 0.25),
+        ({"method": "dpo"}, 0.1),
+        ({"method": "cal-dpo"}, 0.001),
+        ({"method": [{"name": "dpo", "beta": 0.5}, {"name": "nll", "weight": 0.2}]}, 0.5),
+        ({"method": [{"name": "nll", "weight": 0.2}, {"name": "dpo", "beta": 0.3}]}, 0.3),
+    ],
+)
+def test_a_runs_recipe_says_what_is_not_set(
+    tmp_path: Path, settings: dict[str, Any], beta: float
+) -> None:
+    """By the method's own default, where the recipe leaves it out."""
+    run = written(tmp_path / "run", **settings)
+    assert sides_of(config(model=run)) == Sides(run, "base", beta)
     found = sides_of(config(model=run, reference="other", beta=2))
     assert (found.reference, found.beta) == ("other", 2)
-    silent = written(tmp_path / "silent", method="dpo")
-    assert sides_of(config(model=silent)).beta == 0.1
 
 
-def test_where_a_recipe_does_not_say_it_is_asked(tmp_path: Path) -> None:
-    adapted = written(tmp_path / "adapted", adapter={"path": "runs/sft/adapter"})
-    with pytest.raises(ValueError, match="unless it began from an adapter"):
-        sides_of(config(model=adapted))
-    staged = written(tmp_path / "staged", stages=[{"method": "sft"}, {"method": "dpo"}])
-    with pytest.raises(ValueError, match="has stages"):
-        sides_of(config(model=staged))
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"method": "reward"}, "ask it as kind reward"),
+        ({"method": "sft"}, "trained by sft, which says no β of a summed log-ratio"),
+        ({"method": "simpo"}, "trained by simpo, which says no β"),
+        ({"method": "ln-dpo"}, "trained by ln-dpo, which says no β"),  # of a mean
+        ({"method": "grpo", "rollout": {"judge": "rules.py:rule"}}, "says no β"),
+        ({"adapter": {"path": "runs/sft/adapter"}}, "adapter runs/sft/adapter, so the judge needs"),
+        ({"stages": [{"method": "sft"}, {"method": "dpo"}]}, "has stages"),
+    ],
+)
+def test_where_a_log_ratio_is_no_reward(
+    tmp_path: Path, settings: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        sides_of(config(model=written(tmp_path / "run", **settings)))
+
+
+def test_answers_are_read_as_the_run_read_them(tmp_path: Path) -> None:
+    data = {"path": "pairs.jsonl", "template": "raw"}
+    model = {"path": "base", "trust_remote_code": True}
+    found = sides_of(config(model=written(tmp_path / "run", data=data, model=model)))
+    assert (found.template, found.trust_remote_code) == ("raw", True)
+
+
+def test_a_plain_text_run_is_judged_as_plain_text(both: dict[str, str], tmp_path: Path) -> None:
+    run = Path(
+        written(
+            tmp_path / "run",
+            data={"path": "pairs.jsonl", "template": "raw"},
+            model=both["reference"],
+        )
+    )
+    (run / "model").symlink_to(both["model"])
+    with build_scorer(config(model=str(run))) as judge:
+        (plain,) = judge.score([answered("Yes.")])
+    with build_scorer(config(**both)) as judge:
+        (chat,) = judge.score([answered("Yes.")])
+    assert plain.value is not None
+    assert plain.value != pytest.approx(chat.value, abs=1e-3)
+
+
+def test_a_reference_that_is_gone_is_named(both: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the judge's reference \(set it as reference\)"):
+        ImplicitScorer(config(model=both["model"], reference=str(tmp_path / "gone")))
 
 
 def test_the_identity_holds_the_reference_and_beta(both: dict[str, str]) -> None:
@@ -172,4 +222,13 @@ def test_a_run_of_dpo_judges_as_it_was_trained(tmp_path: Path, kind: str) -> Non
     asked = [Question(example(f"Question {n}"), f"Yes {n}. And you?", f"No {n}.") for n in range(4)]
     with build_pair_judge(config(model=str(tmp_path / kind))) as judge:
         opinions = judge.compare(asked)
+        lines = (tmp_path / kind / "metrics.jsonl").read_text().splitlines()
+        heldout = [one for one in map(json.loads, lines) if one["kind"] == "heldout"][-1]
+        rows = read_snapshot(tmp_path / kind / "snapshot").heldout
+        new = [Question(pair, *(said.text for said in pair.completions)) for pair in rows]
+        said = [o.first_wins for o in judge.compare(new)]
     assert all(o.first_wins is not None and o.first_wins > 0.6 for o in opinions)
+    # The run's own margin of the pairs that it held out, by its last measurement.
+    margins = [math.log(p / (1 - p)) for p in said if p is not None]
+    assert len(margins) == heldout["n"] > 0
+    assert sum(margins) / len(margins) == pytest.approx(heldout["margin"], abs=1e-3)

@@ -96,20 +96,87 @@ def test_heads_that_are_no_multiple_of_64(anatomy: Anatomy) -> None:
     assert (config.head_dim, config.num_attention_heads, config.num_key_value_heads) == (16, 2, 1)
 
 
-def test_of_a_large_model_one_narrow_layer() -> None:
-    """Qwen2.5-32B is 5120 wide: a third of it. Its 8 key heads of 128 are 16 of 64: five of them.
-
-    Each has five queries, and a width of 1706 is no multiple of 25.
-    """
-    sizes = Anatomy(32_763_876_352, 31_205_621_760, 152_064, 5120, False, 64, 5120, 1024, 27_648)
+@pytest.mark.parametrize(
+    ("name", "sizes", "expected"),
+    [
+        # 5120 is 2.5 times 2048: 27,648 / 2.5 = 11,059 → 11,072; 5120 / 2.5 = 2048; of 1024 / 2.5 =
+        # 410 the nearest power is 512; 152,064 / 64 layers / 2.5 = 950.4.
+        (
+            "Qwen2.5-32B",
+            Anatomy(0, 31_205_621_760, 152_064, 5120, False, 64, 5120, 1024, 27_648),
+            (1, 2048, 11_072, 32, 8, 950),
+        ),
+        # 4096 is twice as wide: 14,336 / 2, 32 heads of 64, 8 for keys; 128,256 / 32 / 2 = 2004.
+        (
+            "Llama-3.1-8B",
+            Anatomy(0, 6_979_321_856, 128_256, 4096, False, 32, 4096, 1024, 14_336),
+            (1, 2048, 7168, 32, 8, 2004),
+        ),
+        # One head for keys of 71, 4544 wide: by 2.21875, to 2048, and one of 64.
+        (
+            "Falcon-7B",
+            Anatomy(0, 6_624_411_648, 65_024, 4544, True, 32, 4544, 64, 18_176),
+            (1, 2048, 8192, 32, 1, 915),
+        ),
+    ],
+)
+def test_of_a_large_model_one_narrow_layer(
+    name: str, sizes: Anatomy, expected: tuple[int, ...]
+) -> None:
     config = speed._slice(sizes)
-    assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (
-        1,
-        1700,
-        9216,
-    )
-    assert (config.head_dim, config.num_attention_heads, config.num_key_value_heads) == (64, 25, 5)
-    assert config.vocab_size == 152_064 // 64
+    assert config.head_dim == 64
+    assert (
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.vocab_size,
+    ) == expected, name
+    # What the head costs beside the body stays, to what rounding costs, and of Falcon that a
+    # Llama has three matrices where it has two.
+    found = anatomy_of(config)
+    share = sizes.vocabulary * sizes.width / sizes.body
+    assert found.vocabulary * found.width / found.body == pytest.approx(share, rel=0.3)
+
+
+def test_large_slices_take_fewer_tokens() -> None:
+    """2e11 operations a step, six for each weight and token: a layer of 2048 has 54.5M weights.
+
+    Of them 2·2048² are q and o, 2·2048·512 k and v, and 3·2048·7168 the rest.
+    """
+    large = Anatomy(0, 6_979_321_856, 128_256, 4096, False, 32, 4096, 1024, 14_336)
+    body = 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 7168
+    assert speed.tokens_enough(large) == int(2e11 / (6 * body)) == 611
+    small = Anatomy(134_515_008, 106_168_320, 49_152, 576, True, 30, 576, 192, 1536)
+    assert speed.tokens_enough(small) == 2048
+
+
+def test_a_long_example_is_shortened_and_still_shared() -> None:
+    """Of 100 tokens at most: the prompt's last 50, and 25 of each answer."""
+    prompt = list(range(1000))
+    branches = [
+        Branch([*prompt, *[7] * 400], [False] * 1000 + [True] * 400),
+        Branch([*prompt, *[8] * 10], [False] * 1000 + [True] * 10),
+    ]
+    first, second = speed.shortened(branches, 100)
+    assert list(first.ids) == [*range(950, 1000), *[7] * 25]
+    assert list(second.ids) == [*range(950, 1000), *[8] * 10]
+    assert (sum(first.mask), sum(second.mask)) == (25, 10)
+    text = [Branch(list(range(500)), [False] + [True] * 499)]
+    (short,) = speed.shortened(text, 100)
+    assert list(short.ids) == list(range(51))
+
+
+@pytest.mark.parametrize(("enough", "whole"), [(67, True), (66, False)])
+def test_what_is_too_long_is_measured_short(
+    anatomy: Anatomy, clock: Clock, monkeypatch: pytest.MonkeyPatch, enough: int, whole: bool
+) -> None:
+    taken = clock(1, 2, 2, 2)
+    monkeypatch.setattr(speed, "tokens_enough", lambda sizes: enough)
+    found = measure_speed(anatomy, BRANCHES, "fp32", clock=taken)
+    assert (found == pytest.approx(3 * FORWARD / 2)) == whole
+    assert whole or found < FORWARD
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -149,12 +149,14 @@ def greedy() -> Sample:
 
 
 def test_in_bf16_log_probs_are_near(tiny: Path) -> None:
-    """A log-prob of about −4 is a sum of logits rounded to 8 bits: 1/256 of a few nats."""
+    """Logits of a few nats, of numbers with 8 bits: off by some hundredths at the first token."""
     with Served([Entry("tiny", str(tiny))], bf16=True) as served:
         found = served.say(temperature=0, max_tokens=6, logprobs=True)
-    first, expected = found.choices[0].logprobs.content[0].logprob, greedy().logps[0]
-    assert first != pytest.approx(expected, abs=1e-4)  # it did compute in bf16
-    assert first == pytest.approx(expected, abs=0.03)
+        scheduler = served.running.scheduler
+        assert scheduler is not None
+        assert [lane.policy.precision for lane in scheduler._lanes] == ["bf16"]
+    first = found.choices[0].logprobs.content[0].logprob
+    assert first == pytest.approx(greedy().logps[0], abs=0.1)
 
 
 def test_log_probs_are_those_of_the_model(served: Served) -> None:

@@ -17,6 +17,7 @@ from tests.tiny import byte_tokenizer, tiny_model
 
 from palate.model.load import weights_hash
 from palate.serve import chat as chats
+from palate.serve import models
 from palate.serve.app import App
 from palate.serve.metrics import Metrics
 from palate.serve.models import open_models
@@ -126,3 +127,13 @@ def test_an_adapter_of_other_weights_is_refused(tiny: Path, tmp_path: Path) -> N
     assert load(weights_hash(tiny_model())) == load(None) == 2
     with pytest.raises(ValueError, match="other weights than when a was trained"):
         load(weights_hash(tiny_model(seed=9)))
+
+
+def test_kernels_are_bounded_before_a_model_is_loaded(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both caches are read once, at the first product."""
+    went: list[str] = []
+    monkeypatch.setattr(models, "bound_kernels", lambda: went.append("bounded"))
+    open_models([Entry("tiny", str(tiny))], Settings(memory=10**6), went.append)
+    assert went == ["bounded", f"loading {tiny} …"]

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from palate.judge.errors import JudgeStopped
     from palate.sections import JudgeConfig
 
-_COMPARING = {
-    "llm",
-    "local",
-    "reward",
-    "implicit",
-}  # what compares answers unless it is told to score
-
 
 def run_judge(
     target: str,
@@ -41,12 +34,14 @@ def run_judge(
     """
     from palate.judge.build import identity
     from palate.judge.errors import JudgeStopped
+    from palate.sections.judging import LOG_ODDS
     from palate.store.database import Store
 
     config = judge_config(judge, settings)
     if ask not in {"auto", "pairs", "scores"}:
         raise ConfigError(f"--ask is pairs, scores or auto, not '{ask}'")
-    pairs = ask == "pairs" or (ask == "auto" and config.kind in _COMPARING)
+    compares = config.kind in {"llm", "local", *LOG_ODDS}  # unless it is told to score
+    pairs = ask == "pairs" or (ask == "auto" and compares)
     say = reporter_for()
     place = _store_of(target, format, say)
     stopped: JudgeStopped | None = None

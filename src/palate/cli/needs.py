@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from palate.model.policy import Precision
     from palate.records import Example
     from palate.tokens.render import Rendered
-    from palate.tokens.sampler import Sampler
-
-
-_MEASURED = 2048  # tokens to measure the speed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Needs:
             f"{_duration(self.reference_seconds)}, held-out measurements "
             f"{_duration(self.measuring_seconds)}; sampling answers comes on top"
         )
-        assumed = (
+        measured = (
             f"{self.speed / 1e9:,.3g} GFLOP/s, measured on a slice of this model in "
             f"{self.precision}: {self.speed / self.peak:.0%} of matrix products alone; a busy "
             "machine takes longer"
@@ -116,7 +112,7 @@ class Needs:
             ),
             ("", f"and {self.allowance - 1:.0%} more for temporaries and what the allocator keeps"),
             ("time", time),
-            ("assumed", assumed),
+            ("speed", measured),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,7 +159,7 @@ def estimate(config: RunConfig, health: Health) -> Needs:
     work = cost.run_work(train, sampler, steps, budget, share=share)
     held = sum(cost.micro_works(heldout, range(len(heldout)), budget, share=share), cost.Work())
     lora = config.adapter.kind == "lora"
-    speed = _speed(config, anatomy, train, sampler, budget, precision, health.device)
+    speed = _speed(config, anatomy, train, sampler.batch(0), budget, precision, health, fused)
     return Needs(
         funnel=funnel,
         train=len(train),
@@ -191,21 +187,29 @@ def _speed(
     config: RunConfig,
     anatomy: Anatomy,
     train: Sequence[Rendered],
-    sampler: Sampler,
+    rows: Sequence[int],
     budget: int,
     precision: Precision,
-    device: str,
+    health: Health,
+    fused: bool,
 ) -> float:
-    """Operations a second of the first micro-batch, or of so much of it as takes a moment."""
-    from palate.model.speed import measure_speed
+    """Operations a second of a micro-batch of the first step, or of so much as takes a moment."""
+    from palate.model.cost import micro_work
+    from palate.model.speed import measure_speed, tokens_enough
     from palate.tokens.sampler import cut
 
     share = config.train.layout != "plain"
-    most = min(budget, _MEASURED)
-    first = max(cut(train, sampler.batch(0), most, share=share), key=len)
-    branches = [branch for row in first for branch in train[row].branches]
-    lora = config.adapter if config.adapter.kind == "lora" else None
-    return measure_speed(anatomy, branches, precision, device, share=share, lora=lora)
+    parts = cut(train, rows, min(budget, tokens_enough(anatomy)), share=share)
+    part = max(parts, key=lambda one: micro_work(train, one, share=share).computed)
+    return measure_speed(
+        anatomy,
+        [branch for row in part for branch in train[row].branches],
+        precision,
+        health.device,
+        share=share,
+        lora=config.adapter if config.adapter.kind == "lora" else None,
+        fused=fused,
+    )
 
 
 def measurements(steps: int, every: int) -> int:

@@ -83,11 +83,13 @@ def open_decider(settings: Any) -> Iterator[Decider]:
         yield ByRule()
         return
     from palate.judge.build import build_scorer, identity
+    from palate.sections.judging import LOG_ODDS
 
     config = settings.judge
-    if config.kind in {"reward", "implicit"}:
+    if config.kind in LOG_ODDS:
         raise ConfigError(
-            "a reward model knows no border between safe and unsafe: use kind llm, local or rule"
+            f"scores of kind {config.kind} know no border between safe and unsafe: use kind llm, "
+            "local or rule"
         )
     if config.kind in {"llm", "local"} and config.rubric is None:
         config = config.model_copy(update={"rubric": RUBRIC})

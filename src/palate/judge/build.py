@@ -28,7 +28,7 @@ from palate.judge.opinion import (
 from palate.judge.regular import PatternScorer
 from palate.judge.rules import RuleScorer
 from palate.records import digest
-from palate.sections.judging import GROUP, KINDS, JudgeConfig
+from palate.sections.judging import GROUP, KINDS, LOG_ODDS, JudgeConfig
 
 if TYPE_CHECKING:
     from palate.judge.llm import LlmJudge
@@ -71,7 +71,6 @@ def _implicit(config: JudgeConfig) -> OpenScorer:
 
 
 _SINGLE |= {"reward": _reward, "implicit": _implicit}
-_LOG_ODDS = {"reward", "implicit"}
 _SIDES = {"reference", "beta"}  # what `sides_of` decides, of a judge that has them
 _BOTH: dict[str, Callable[[JudgeConfig], LlmJudge | LocalJudge]] = {"llm": _llm, "local": _local}
 
@@ -99,7 +98,7 @@ def build_pair_judge(config: JudgeConfig) -> OpenPairJudge:
     """
     if config.kind in _SINGLE:
         scorer = _SINGLE[config.kind](config)
-        return ByScore(scorer, bradley_terry=config.kind in _LOG_ODDS, tie=config.tie)
+        return ByScore(scorer, bradley_terry=config.kind in LOG_ODDS, tie=config.tie)
     if config.kind in _BOTH:
         return _BOTH[config.kind](config)
     judge = _foreign(config)
@@ -122,6 +121,7 @@ def identity(config: JudgeConfig) -> str:
     if config.kind == "implicit":
         sides = sides_of(config)
         kept |= {"reference": content_of(sides.reference), "beta": sides.beta}
+        kept |= {"template": sides.template}
     if config.kind == "schema":
         kept["json_schema"] = load_schema(config.json_schema or {})
     return digest({"version": VERSION, **kept})[:32]

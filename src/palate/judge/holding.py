@@ -53,12 +53,14 @@ def content_of(path: str) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
-def hold_language_model(path: str, device: str) -> Held:
+def hold_language_model(
+    path: str, device: str, template: Any = "auto", trust_remote_code: bool = False
+) -> Held:
     """Load a causal language model to be asked; raises `ValueError` with the cure."""
     from palate.model.frozen import open_frozen
 
-    opened = open_frozen(place_of(path), device, probed=True)
-    return _held(opened.policy, opened.loaded.tokenizer, opened.loaded.end_ids)
+    opened = open_frozen(place_of(path), device, trust_remote_code=trust_remote_code, probed=True)
+    return _held(opened.policy, opened.loaded.tokenizer, opened.loaded.end_ids, template)
 
 
 def hold_reward_model(path: str, device: str) -> Held:
@@ -99,9 +101,10 @@ def hold_reward_model(path: str, device: str) -> Held:
     return _held(policy.eval(), tokenizer, end_ids(tokenizer, None))
 
 
-def _held(policy: Policy, tokenizer: Any, ends: tuple[int, ...]) -> Held:
+def _held(policy: Policy, tokenizer: Any, ends: tuple[int, ...], template: Any = "auto") -> Held:
     from palate.generate.sampling import most_positions
     from palate.tokens.render import Renderer
 
     limit = most_positions(policy)
-    return Held(policy, Renderer(tokenizer, max_length=limit, end_ids=ends), limit)
+    renderer = Renderer(tokenizer, template=template, max_length=limit, end_ids=ends)
+    return Held(policy, renderer, limit)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.config import load_config
+from palate.config import RunConfig, load_config
 from palate.judge.holding import BUDGET, Held, hold_language_model
 from palate.judge.opinion import Answered, Closing, Score
 from palate.judge.rendering import scores_of
@@ -24,38 +24,66 @@ from palate.sections import JudgeConfig
 if TYPE_CHECKING:
     from palate.tokens.render import Rendered
 
-_BETA = 0.1  # what DPO's is where a recipe does not say
+_BETA = 0.1  # DPO's own, for a model of which no recipe is there
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The policy, the model that it moved from, and β: as set, else as in the run's recipe."""
+    """The policy, the model that it moved from, and β: as set, else as in the run's recipe.
+
+    `template` and `trust_remote_code` are the run's, too: answers are read as in training.
+    """
 
     policy: str
     reference: str
     beta: float
+    template: str = "auto"
+    trust_remote_code: bool = False
 
 
 def sides_of(config: JudgeConfig) -> Sides:
-    """Raises `ValueError` with the cure where nothing says what the policy was trained from."""
+    """Raises `ValueError` with the cure where a log-ratio would be no reward, or is not known."""
     assert config.model is not None
     recipe = Path(config.model).expanduser() / "config.yaml"
-    run = load_config(recipe) if recipe.is_file() else None
-    if run is not None and run.stages:
+    if not recipe.is_file():
+        if config.reference is None:
+            raise ValueError(
+                f"{config.model} is no run, so the judge needs reference: the model that it was "
+                "trained from"
+            )
+        return Sides(config.model, config.reference, config.beta or _BETA)
+    run = load_config(recipe)
+    if run.stages:
         raise ValueError(f"{config.model} has stages: name the folder of the stage that judges")
-    reference, beta = config.reference, config.beta
-    if reference is None and run is not None and run.adapter.path is None:
-        reference = run.model.path
-    if reference is None:
+    beta = config.beta or _beta_of(run, config.model)
+    reference = config.reference or run.model.path
+    if config.reference is None and run.adapter.path is not None:
         raise ValueError(
-            "a judge of kind implicit needs reference, the model that its model was trained from "
-            "(of a run its base is taken, unless it began from an adapter)"
+            f"{config.model} began from the adapter {run.adapter.path}, so the judge needs "
+            "reference: the model with that adapter merged (the folder model/ of the run that "
+            "trained it)"
         )
-    if beta is None:
-        method = run.method if run is not None else {}
-        said = method.get("beta") if isinstance(method, dict) else None
-        beta = float(said) if isinstance(said, int | float) else _BETA
-    return Sides(config.model, reference, beta)
+    return Sides(config.model, reference, beta, run.data.template, run.model.trust_remote_code)
+
+
+def _beta_of(run: RunConfig, name: str) -> float:
+    """β of the first summand whose policy is held to a reference by summed log-probs."""
+    from palate.losses.registry import find
+
+    summands = run.method if isinstance(run.method, list) else [run.method]
+    for summand in summands:
+        terms = {key: value for key, value in summand.items() if key != "weight"}
+        method, params = find(terms, sampled=run.rollout is not None)
+        if method.head == "scalar":
+            raise ValueError(f"{name} scores answers and writes none: ask it as kind reward")
+        beta = getattr(params, "beta", None)
+        if method.reference and method.tokens == "sum" and isinstance(beta, float) and beta > 0:
+            return beta
+    names = ", ".join(str(summand["name"]) for summand in summands)
+    raise ValueError(
+        f"{name} was trained by {names}, which says no β of a summed log-ratio: set beta, or take "
+        "a run of dpo or a relative"
+    )
 
 
 class ImplicitScorer(Closing):
@@ -67,8 +95,12 @@ class ImplicitScorer(Closing):
     def __init__(self, config: JudgeConfig) -> None:
         sides = sides_of(config)
         self.name, self._beta = config.label, sides.beta
-        policy = hold_language_model(sides.policy, config.device)
-        reference = hold_language_model(sides.reference, config.device)
+        how = (config.device, sides.template, sides.trust_remote_code)
+        policy = hold_language_model(sides.policy, *how)
+        try:
+            reference = hold_language_model(sides.reference, *how)
+        except ValueError as error:
+            raise ValueError(f"the judge's reference (set it as reference): {error}") from error
         if policy.renderer.tokenizer.get_vocab() != reference.renderer.tokenizer.get_vocab():
             raise ValueError(
                 f"{sides.policy} and {sides.reference} have other tokens: a log-ratio needs a "

@@ -42,7 +42,7 @@ def open_frozen(
 
     `check` is shown the model as it was loaded, in fp32. `probed` chooses the layout by the
     start-up probe: the tree where it gives what padded rows give; without, rows are plain. The
-    probe looks at fp32 weights, as before a training: rounded ones differ by their rounding.
+    probe runs before weights are rounded, as it does before a training: it computes in fp32.
     """
     tune_allocator()  # before the first large tensor
     where = pick_device(device, "device")

@@ -28,6 +28,10 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Of each kind of ours: the fields that it needs, and those that it may have beside `name`."""
 
 
+LOG_ODDS = {"reward", "implicit"}
+"""Kinds whose scores have no zero of their own: only the difference of two means something."""
+
+
 class JudgeConfig(Section):
     """One judge; a plain text in its place is a rule."""
 
@@ -79,8 +83,9 @@ class JudgeConfig(Section):
     beta: float | None = Field(
         None,
         gt=0,
-        description="`implicit`: β of log π − log π_ref; default: that of the run's recipe, or "
-        "0.1. It decides how sure a comparison is, and never which answer is better.",
+        description="`implicit`: β of log π − log π_ref; default: that of the run's recipe and "
+        "method, or 0.1 of a model that is no run. It scales scores, and decides how sure a "
+        "comparison is (so which are ties), but never which answer is better.",
     )
     device: str = Field(
         "auto", description="`reward`, `implicit`, `local`: `auto`, `cpu`, `cuda`, `cuda:N`."
