@@ -49,29 +49,18 @@ def pairs() -> Any:
 def whole(clock: Clock, branches: Any, kind: str, precision: Any, layout: Any) -> float:
     """Operations a second of the model's own steps."""
     from palate.config import AdapterConfig
-    from palate.model.adapters import attach
     from palate.model.cost import anatomy_of, training_flops, work_of
-    from palate.model.fused import fuse, suits
-    from palate.model.load import SMOLLM2, load, resolve, to_compute
-    from palate.model.policy import Policy
+    from palate.model.load import SMOLLM2, load, resolve
+    from palate.model.speed import fastest, made_ready
     from palate.tokens.tree import build_forest
 
     model = load(resolve(SMOLLM2), device="cpu").model
     anatomy = anatomy_of(model.config)
-    attach(model, AdapterConfig(kind=kind), seed=0)
-    to_compute(model, precision)
-    policy = Policy(model, layout=layout, precision=precision).eval()
-    if suits("cpu", precision, layout):
-        fuse(model)
-    forest = build_forest(branches, share=layout == "tree")
-    flops = training_flops(anatomy, work_of(forest, share=layout == "tree"), lora=kind == "lora")
-    taken = []
-    for _ in range(4):
-        policy.zero_grad(set_to_none=True)
-        start = clock()
-        policy(forest).sums_B().sum().backward()
-        taken.append(clock() - start)
-    return float(flops / min(taken[1:]))
+    share = layout == "tree"
+    policy = made_ready(model, AdapterConfig(kind=kind), precision, share=share)
+    forest = build_forest(branches, share=share)
+    flops = training_flops(anatomy, work_of(forest, share=share), lora=kind == "lora")
+    return flops / fastest(policy, forest, clock)
 
 
 def slice_of_it(clock: Clock, branches: Any, kind: str, precision: Any, layout: Any) -> float:

@@ -78,7 +78,7 @@ def bound_kernels() -> None:
     In bf16 each shape of a matrix product has a kernel of its own, of about 1 MiB: a server, whose
     requests have all lengths, would grow by 0.8 GiB. There are two caches, torch's and the
     library's; both are read once, at the first product. What the user has set stays. Training
-    keeps them all: with 128, six steps took a tenth more time and a tenth less memory.
+    keeps them all: with 128, steps whose shapes are more than that took up to twice the time.
     """
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
         os.environ.setdefault(name, KERNELS)

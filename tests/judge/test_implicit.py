@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.judge.worlds import answered, example, question
+from tests.judge.worlds import answered, asked_again, question, trained_to_ask
 from tests.tiny import byte_tokenizer, save_tiny
 from transformers import AutoModelForCausalLM
 
-from palate.config import build_config
 from palate.judge.build import build_pair_judge, build_scorer, identity
 from palate.judge.implicit import ImplicitScorer, Sides, sides_of
 from palate.judge.opinion import Question
 from palate.model import place
-from palate.run import train
 from palate.sections import JudgeConfig
 from palate.store.snapshot import read_snapshot
 
@@ -200,31 +198,12 @@ def test_the_identity_holds_the_reference_and_beta(both: dict[str, str]) -> None
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_run_of_dpo_judges_as_it_was_trained(tmp_path: Path, kind: str) -> None:
     """Pairs whose chosen answers end in a question: the run learns it, and its judge says so."""
-    rows = [
-        {"prompt": f"Question {n}", "chosen": f"Yes {n}. And you?", "rejected": f"No {n}."}
-        for n in range(12)
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    recipe = build_config(
-        {
-            "name": kind,
-            "out": str(tmp_path),
-            "model": str(save_tiny(tmp_path / "tiny")),
-            "data": {"path": str(tmp_path / "pairs.jsonl"), "heldout": 0.2, "split_by": "prompt"},
-            "method": {"name": "dpo", "beta": 0.5},
-            "adapter": {"kind": kind},
-            "optim": {"lr": 0.01},
-            "train": {"max_steps": 12, "epochs": 99, "precision": "fp32"},
-            "evaluate": {"samples": 0},
-        }
-    )
-    train(recipe)
-    asked = [Question(example(f"Question {n}"), f"Yes {n}. And you?", f"No {n}.") for n in range(4)]
-    with build_pair_judge(config(model=str(tmp_path / kind))) as judge:
-        opinions = judge.compare(asked)
-        lines = (tmp_path / kind / "metrics.jsonl").read_text().splitlines()
+    run = trained_to_ask(tmp_path, kind, {"name": "dpo", "beta": 0.5})
+    with build_pair_judge(config(model=str(run))) as judge:
+        opinions = judge.compare(asked_again())
+        lines = (run / "metrics.jsonl").read_text().splitlines()
         heldout = [one for one in map(json.loads, lines) if one["kind"] == "heldout"][-1]
-        rows = read_snapshot(tmp_path / kind / "snapshot").heldout
+        rows = read_snapshot(run / "snapshot").heldout
         new = [Question(pair, *(said.text for said in pair.completions)) for pair in rows]
         said = [o.first_wins for o in judge.compare(new)]
     assert all(o.first_wins is not None and o.first_wins > 0.6 for o in opinions)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.judge.worlds import answered, example, question
+from tests.judge.worlds import answered, asked_again, example, question, trained_to_ask
 from tests.tiny import byte_tokenizer, save_tiny, tiny_config
 from transformers import AutoModelForSequenceClassification
 
-from palate.config import build_config
 from palate.judge import reward
 from palate.judge.build import build_pair_judge, build_scorer
-from palate.judge.opinion import Question
 from palate.judge.reward import RewardScorer
 from palate.model import place
-from palate.run import train
 from palate.sections import JudgeConfig
 
 
@@ -134,27 +130,7 @@ def test_a_runs_folder_stands_for_the_model_that_it_ships(folder: Path, tmp_path
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_trained_run_judges_as_it_was_trained(tmp_path: Path, kind: str) -> None:
     """Pairs whose chosen answers end in a question: the run learns it, and its judge says so."""
-    rows = [
-        {"prompt": f"Question {n}", "chosen": f"Yes {n}. And you?", "rejected": f"No {n}."}
-        for n in range(12)
-    ]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    config_of_run = build_config(
-        {
-            "name": kind,
-            "out": str(tmp_path),
-            "model": str(save_tiny(tmp_path / "tiny")),
-            "data": {"path": str(tmp_path / "pairs.jsonl"), "heldout": 0.2, "split_by": "prompt"},
-            "method": "reward",
-            "adapter": {"kind": kind},
-            "optim": {"lr": 0.01},
-            "train": {"max_steps": 12, "epochs": 99, "precision": "fp32"},
-            "evaluate": {"samples": 0},
-        }
-    )
-    train(config_of_run)
-    with build_pair_judge(config(tmp_path / kind)) as judge:
-        opinions = judge.compare(
-            [Question(example(f"Question {n}"), f"Yes {n}. And you?", f"No {n}.") for n in range(4)]
-        )
+    run = trained_to_ask(tmp_path, kind, "reward")
+    with build_pair_judge(config(run)) as judge:
+        opinions = judge.compare(asked_again())
     assert all(o.first_wins is not None and o.first_wins > 0.6 for o in opinions)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import save_tiny
+
+from palate.config import build_config
 from palate.judge.opinion import Answered, Question
 from palate.records import Completion, Example, Message, Verdict
+from palate.run import train
 
 
 def example(prompt: str = "Where is my parcel?", *answers: str, **more: object) -> Example:
@@ -25,3 +33,33 @@ def answered(text: str, *, about: Example | None = None, finished: bool = True) 
 def question(first: str, second: str, prompt: str = "Where is my parcel?") -> Question:
     """Two answers to compare."""
     return Question(example(prompt), first, second)
+
+
+def trained_to_ask(folder: Path, kind: str, method: Any) -> Path:
+    """A run over pairs whose chosen answers end in a question; the folder it is in."""
+    rows = [
+        {"prompt": f"Question {n}", "chosen": f"Yes {n}. And you?", "rejected": f"No {n}."}
+        for n in range(12)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    train(
+        build_config(
+            {
+                "name": kind,
+                "out": str(folder),
+                "model": str(save_tiny(folder / "tiny")),
+                "data": {"path": str(folder / "pairs.jsonl"), "heldout": 0.2, "split_by": "prompt"},
+                "method": method,
+                "adapter": {"kind": kind},
+                "optim": {"lr": 0.01},
+                "train": {"max_steps": 12, "epochs": 99, "precision": "fp32"},
+                "evaluate": {"samples": 0},
+            }
+        )
+    )
+    return folder / kind
+
+
+def asked_again() -> list[Question]:
+    """Some of those pairs."""
+    return [Question(example(f"Question {n}"), f"Yes {n}. And you?", f"No {n}.") for n in range(4)]
